@@ -1,0 +1,11 @@
+//! The pure part of wackamole. No sockets, no clock, no threads: time, seeds and bytes come in as arguments, outputs go out
+//! through queues.
+
+pub mod config;
+pub mod event;
+pub mod id;
+pub mod names;
+pub mod status;
+pub mod time;
+pub mod vip;
+pub mod wire;

@@ -1,0 +1,118 @@
+//! The whole seam between the program and the world: network, clock, addresses.
+//!
+//! Production implements these in `crate::io`, the simulator in its own package. Nothing else may differ between the two.
+//! No trait wants `Send`: a node is one task on a current-thread runtime.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wackamole_protocol::time::Instant;
+use wackamole_protocol::vip::{Vip, VipId};
+
+/// Datagrams between daemons. Delivery is best effort; an error means a local fault, never a lost packet.
+#[allow(async_fn_in_trait)] // single-threaded by design: no Send bound wanted
+pub trait Network {
+    /// Sends to one address of a peer. Never waits: a full socket buffer is a lost datagram.
+    ///
+    /// # Errors
+    /// A local fault, such as no route or no permission. The caller logs it and goes on.
+    fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()>;
+
+    /// Sends once to everybody in the configured multicast group. Never waits.
+    ///
+    /// # Errors
+    /// A local fault, or no group is configured.
+    fn send_group(&self, datagram: &[u8]) -> io::Result<()>;
+
+    /// Waits for a datagram. Cancel-safe: it is either returned or still queued.
+    ///
+    /// # Errors
+    /// A local fault; the caller logs it and calls again.
+    async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+
+    /// Takes a datagram that is already there, or `WouldBlock`. A node that was stopped for a while reads what came in
+    /// meanwhile before it judges its peers.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is queued, otherwise a local fault.
+    fn try_recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+}
+
+/// Monotonic time that counts suspension. It never decreases; it may jump (pause, suspend).
+#[allow(async_fn_in_trait)]
+pub trait Clock {
+    /// The present.
+    fn now(&self) -> Instant;
+    /// Cancel-safe; returns at once when `at` has passed.
+    async fn sleep_until(&self, at: Instant);
+}
+
+/// This machine's addresses. Work is handed over and its outcome awaited separately, because the kernel may take its
+/// time and heartbeats never wait for address work.
+#[allow(async_fn_in_trait)]
+pub trait Addresses {
+    /// Hands over a piece of work; never waits. Work on one VIP is done in the order in which it was handed over, and
+    /// each piece is answered by exactly one [`AddressEvent::Done`] with its ticket.
+    fn submit(&self, work: Work);
+
+    /// Waits for what happens next. Cancel-safe.
+    async fn next(&self) -> AddressEvent;
+}
+
+/// A piece of address work.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Chosen by the caller, returned in the outcome.
+    pub ticket: u64,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do. Every verb is idempotent: acquiring a held address or releasing an absent one succeeds.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Remove the addresses that an earlier daemon of ours left behind, and nothing else.
+    CleanUp,
+    /// Put all addresses of the VIP on their interfaces. All or nothing: if one fails, none stays.
+    Acquire(Arc<Vip>),
+    /// Take all addresses of the VIP away.
+    Release(Arc<Vip>),
+    /// Tell the segment who answers: gratuitous ARP in request and reply form, unsolicited NA. The worker looks again
+    /// whether the addresses are there before each frame, and sends nothing for those that are not.
+    Announce(Arc<Vip>),
+}
+
+/// What the worker reports.
+#[derive(Clone, Debug)]
+pub enum AddressEvent {
+    /// A piece of work has ended.
+    Done {
+        /// Its ticket.
+        ticket: u64,
+        /// How it ended.
+        result: Result<(), AddressError>,
+    },
+    /// An address of a VIP that we had acquired is gone, and we did not remove it.
+    Vanished(VipId),
+    /// Something about the interfaces changed (carrier, up, re-created) that may let failed work succeed now.
+    InterfacesChanged,
+}
+
+/// Why address work failed. After a failed acquire nothing of the VIP is left on the machine, except with
+/// [`AddressError::Conflict`], where somebody else's address was there before and stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// There is no such interface.
+    #[error("there is no interface {0}")]
+    NoInterface(String),
+    /// The address is there, but not by us.
+    #[error("{0} is already on this machine and was not put there by wackamole")]
+    Conflict(String),
+    /// The kernel refuses.
+    #[error("not permitted to change addresses; CAP_NET_ADMIN is needed")]
+    NotPermitted,
+    /// Anything else that the kernel says.
+    #[error("{0}")]
+    Other(String),
+}

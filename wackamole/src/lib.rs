@@ -1,0 +1,4 @@
+//! wackamole keeps a set of virtual IP addresses (VIPs) up on a LAN cluster: every VIP is answered by exactly one live
+//! machine.
+
+pub mod env;
