@@ -4,6 +4,7 @@
 pub mod config;
 pub mod event;
 pub mod id;
+pub mod link;
 pub mod names;
 pub mod status;
 pub mod time;

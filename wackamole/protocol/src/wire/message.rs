@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::echo::EchoOnWire;
 use crate::id::{Incarnation, NodeId, ViewId};
 
 /// Stands in front of every datagram.
@@ -52,6 +53,7 @@ pub struct Heartbeat {
 
 /// What the sender heard last of one peer, and what it promises to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "EchoOnWire", try_from = "EchoOnWire")]
 pub struct PeerEcho {
     /// Whom this is about.
     pub peer: NodeId,
@@ -77,32 +79,31 @@ pub struct Leave {
     pub incarnation: Incarnation,
 }
 
-/// A piece of a reliable message on the link from the sender to one peer.
+/// A piece of a reliable message on the link from the sender to one peer. The pieces of all messages of a stream are
+/// numbered in one row; a message is what lies between two `last`s.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
     /// The addressee's incarnation; a restarted addressee ignores what was meant for its predecessor.
     pub peer_incarnation: Incarnation,
     /// The sender starts a new stream whenever it gives up undelivered messages; a higher one resets the receiver.
     pub stream: u64,
-    /// Number of the message within the stream, from zero.
-    pub message: u64,
-    /// Number of this piece within the message, from zero.
-    pub index: u16,
-    /// How many pieces the message has.
-    pub count: u16,
-    /// The piece.
+    /// Number of the piece within the stream, from zero.
+    pub number: u64,
+    /// The message ends with this piece.
+    pub last: bool,
+    /// The piece; at most [`super::FRAGMENT_BYTES_MAX`] bytes.
     pub bytes: Vec<u8>,
 }
 
-/// Acknowledges pieces of one stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Acknowledges the pieces of one stream that have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FragmentAck {
     /// The incarnation of the fragments' sender.
     pub peer_incarnation: Incarnation,
     /// The stream that is acknowledged.
     pub stream: u64,
-    /// Every message below this number has arrived whole.
-    pub message: u64,
-    /// Which pieces of message number `message` have arrived: bit `i % 64` of word `i / 64`.
-    pub pieces: Vec<u64>,
+    /// Every piece below this number has arrived, this one has not.
+    pub next: u64,
+    /// Bit `i` (the lowest is 0): piece `next + 1 + i` has arrived.
+    pub ahead: u64,
 }
