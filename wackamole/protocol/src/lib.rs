@@ -1,6 +1,7 @@
 //! The pure part of wackamole. No sockets, no clock, no threads: time, seeds and bytes come in as arguments, outputs go out
 //! through queues.
 
+pub mod assignment;
 pub mod config;
 pub mod event;
 pub mod id;
