@@ -1,0 +1,471 @@
+//! The agent: views, members' states and local outcomes in, the desired set of VIPs out.
+//!
+//! Knows nothing of heartbeats: any engine that installs views with the members' states can feed it.
+//!
+//! Invariants: without a view nothing is desired; between accept and install nothing is added to the desired set; a VIP
+//! enters it only with the permission to hold it, which is given away only after the release is confirmed.
+
+mod message;
+mod plan;
+mod slot;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::config::{Balance, NodeConfig};
+use crate::event::{Event, Reason};
+use crate::id::{NodeId, ViewId};
+use crate::time::{Deadline, Duration, Instant};
+use crate::vip::VipId;
+use crate::wire;
+
+use message::{AgentMessage, Bits, HandedOver, Holding, MemberInfo, MemberState, Report, VipList};
+use plan::Plan;
+pub(crate) use slot::{Local, Permission, Slot};
+
+/// How an address operation ended, as the reconciler reports it.
+///
+/// For each VIP that came into or went out of the desired set of generation *g*, exactly one `Held` or `Released` with
+/// a generation of at least *g* follows sooner or later, unless it changes again; `Failed` may come in between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressOutcome {
+    /// The kernel answers for it.
+    Held {
+        /// The VIP.
+        vip: VipId,
+        /// The generation of the desired set for which it was acquired.
+        generation: u64,
+    },
+    /// The kernel does not answer for it.
+    Released {
+        /// The VIP.
+        vip: VipId,
+        /// The generation of the desired set for which it was released.
+        generation: u64,
+    },
+    /// It could not be acquired or released; it is tried again.
+    Failed {
+        /// The VIP.
+        vip: VipId,
+        /// The generation of the desired set.
+        generation: u64,
+        /// What the kernel said.
+        error: String,
+        /// Nothing of it is on this machine, and trying again is not likely to help soon: somebody else should have it.
+        given_up: bool,
+    },
+    /// It vanished underneath us and is put back.
+    Vanished {
+        /// The VIP.
+        vip: VipId,
+        /// When.
+        retry_in: Duration,
+    },
+}
+
+/// What the agent wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentOutput {
+    /// These VIPs and no others shall be on this machine.
+    Hold {
+        /// Grows with each change.
+        generation: u64,
+        /// The whole set.
+        vips: BTreeSet<VipId>,
+    },
+    /// Announce these VIPs once more: an overlap was possible.
+    Announce {
+        /// VIPs that are held.
+        vips: BTreeSet<VipId>,
+    },
+    /// Send to one member of the view, reliably and in order.
+    Send {
+        /// The member.
+        to: NodeId,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Something worth logging.
+    Event(Event),
+}
+
+/// The view that the agent acts in.
+struct AgentView {
+    id: ViewId,
+    members: Vec<MemberInfo>,
+    number: u64,
+    /// Only on the coordinator.
+    plan: Option<Plan>,
+    /// When the next balance round is due; only on the coordinator.
+    balance_at: Option<Instant>,
+}
+
+/// The agent of one node.
+pub struct Agent {
+    me: NodeId,
+    ranks: Vec<NodeId>,
+    weight: u32,
+    mature_after: Duration,
+    balance: Balance,
+    fingerprint: u64,
+    slots: BTreeMap<VipId, Slot>,
+    view: Option<AgentView>,
+    /// A plan whose decision waits to be installed.
+    prepared: Option<(ViewId, Plan)>,
+    frozen: bool,
+    mature: bool,
+    mature_at: Option<Instant>,
+    saw_mature: bool,
+    draining: bool,
+    /// Draining is over, whoever may be left without an owner.
+    gave_up: bool,
+    generation: u64,
+    desired: BTreeSet<VipId>,
+    announce: BTreeSet<VipId>,
+    holding: Holding,
+    outputs: VecDeque<AgentOutput>,
+}
+
+impl Agent {
+    /// Starts without a view.
+    pub fn new(config: &NodeConfig, now: Instant) -> Self {
+        let slots: BTreeMap<VipId, Slot> = config
+            .vips
+            .iter()
+            .map(|definition| {
+                let slot = Slot::new(definition.vip.clone(), definition.prefer.clone(), now);
+                (definition.vip.id(), slot)
+            })
+            .collect();
+        let weight = config.nodes.iter().find(|n| n.id() == config.me).map_or(1, |n| n.weight);
+        Self {
+            me: config.me,
+            ranks: config.nodes.iter().map(|node| node.id()).collect(),
+            weight,
+            mature_after: config.timing.mature,
+            balance: config.balance,
+            fingerprint: fingerprint(slots.keys()),
+            slots,
+            view: None,
+            prepared: None,
+            frozen: false,
+            mature: config.timing.mature == Duration::ZERO,
+            mature_at: None,
+            saw_mature: false,
+            draining: false,
+            gave_up: false,
+            generation: 0,
+            desired: BTreeSet::new(),
+            announce: BTreeSet::new(),
+            holding: Holding::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Fingerprint of the configured VIPs.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The state that goes with an accept. From here to the next view nothing is acquired, and what may be held counts
+    /// as held. `digest` is the proposer's fingerprint.
+    pub fn state(&mut self, digest: u64) -> Vec<u8> {
+        self.frozen = true;
+        self.restate_desired();
+        let vips = if digest == self.fingerprint {
+            VipList::Fingerprint(digest)
+        } else {
+            VipList::Listed(self.slots.keys().copied().collect())
+        };
+        let (mut held, mut unable, mut preferred) = (Bits::default(), Bits::default(), Vec::new());
+        for (position, slot) in self.slots.values().enumerate() {
+            if slot.may_answer() {
+                held.insert(position);
+            }
+            if slot.unable_until.is_some() {
+                unable.insert(position);
+            }
+            if !slot.preferred.is_empty()
+                && let Ok(position) = u32::try_from(position)
+            {
+                preferred.push((position, slot.preferred.clone()));
+            }
+        }
+        wire::encode(&MemberState {
+            fingerprint: self.fingerprint,
+            vips,
+            weight: self.weight,
+            mature: self.mature,
+            saw_mature: self.saw_mature,
+            draining: self.draining,
+            held,
+            unable,
+            preferred,
+        })
+    }
+
+    /// An address operation ended.
+    pub fn handle_addresses(&mut self, outcome: AddressOutcome, now: Instant) {
+        match outcome {
+            AddressOutcome::Held { vip, generation } => self.handle_held(vip, generation, now),
+            AddressOutcome::Released { vip, generation } => self.handle_released(vip, generation),
+            AddressOutcome::Failed { vip, generation, error, given_up } => {
+                let Some(slot) = self.slots.get_mut(&vip) else { return };
+                if generation < slot.changed_in {
+                    return;
+                }
+                slot.error = Some(error.clone());
+                let wanted = matches!(slot.local, Local::Wanted | Local::Held);
+                let given_up = given_up && wanted && slot.mark_unable(now);
+                self.outputs.push_back(AgentOutput::Event(Event::AddressFailed {
+                    vip,
+                    error,
+                    given_up,
+                }));
+                if given_up {
+                    self.report(now);
+                }
+            }
+            AddressOutcome::Vanished { vip, retry_in } => {
+                self.event(Event::AddressVanished { vip, retry_in });
+            }
+        }
+    }
+
+    fn handle_held(&mut self, vip: VipId, generation: u64, now: Instant) {
+        let Some(slot) = self.slots.get_mut(&vip) else { return };
+        if generation < slot.changed_in || !matches!(slot.local, Local::Wanted | Local::Held) {
+            return;
+        }
+        let newly = slot.local == Local::Wanted;
+        slot.local = Local::Held;
+        let reason = slot.reason;
+        let able_again = slot.mark_able();
+        if newly {
+            self.holding.acquired.push(vip);
+            self.event(Event::Acquired { vip, reason });
+        }
+        if able_again {
+            self.report(now);
+        }
+    }
+
+    fn handle_released(&mut self, vip: VipId, generation: u64) {
+        let Some(slot) = self.slots.get_mut(&vip) else { return };
+        if generation < slot.changed_in || slot.local != Local::Leaving {
+            return;
+        }
+        slot.local = Local::Absent;
+        slot.error = None;
+        let (next, reason) = (slot.owner.filter(|&owner| owner != self.me), slot.reason);
+        self.event(Event::Released { vip, next, reason });
+        self.hand_over(vip);
+        self.restate_desired();
+    }
+
+    /// Passes the permission to the owner if we owe it and our kernel has let go.
+    fn hand_over(&mut self, vip: VipId) {
+        let Some(slot) = self.slots.get_mut(&vip) else { return };
+        let owed = slot.permission == Permission::Owed;
+        if owed && slot.local == Local::Absent {
+            slot.permission = Permission::None;
+            self.holding.released.push(HandedOver { vip, next: slot.owner });
+        } else if !owed && slot.local == Local::Absent {
+            self.holding.released.push(HandedOver { vip, next: None });
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.mature_at.is_some_and(|at| now >= at) {
+            self.mature_at = None;
+            if !self.mature {
+                self.mature = true;
+                self.event(Event::Matured { node: self.me });
+                self.report(now);
+            }
+        }
+        let mut expired = false;
+        for slot in self.slots.values_mut() {
+            if slot.unable_until.is_some_and(|until| now >= until) {
+                slot.unable_until = None;
+                expired = true;
+            }
+        }
+        if expired {
+            self.report(now);
+        }
+        self.balance_if_due(now);
+    }
+
+    /// When to call [`Agent::handle_timeout`].
+    pub fn poll_timeout(&self) -> Deadline {
+        let unable = self.slots.values().filter_map(|slot| slot.unable_until).min();
+        let balance = self.view.as_ref().and_then(|view| view.balance_at);
+        [
+            (self.mature_at, "mature"),
+            (unable, "a VIP may be tried again"),
+            (balance, "a balance round"),
+        ]
+        .into_iter()
+        .filter_map(|(at, reason)| Some(Deadline::new(at?, reason)))
+        .min()
+        .unwrap_or(Deadline::NEVER)
+    }
+
+    /// What to do next; `None` when the caller may wait.
+    pub fn poll_output(&mut self) -> Option<AgentOutput> {
+        if self.outputs.is_empty() {
+            if !self.announce.is_empty() {
+                return Some(AgentOutput::Announce { vips: core::mem::take(&mut self.announce) });
+            }
+            self.tell_holding();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Gives everything away; from now on nothing is assigned to this node. Without anybody to take over everything is
+    /// simply released.
+    pub fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        self.report(now);
+        let heirs = self.view.as_ref().is_some_and(|view| {
+            view.members.iter().any(|m| m.id != self.me && m.mature && !m.draining)
+        });
+        if !heirs {
+            self.give_up();
+        }
+    }
+
+    /// Ends draining: what is still here is released, whoever may be left without an owner.
+    pub fn give_up(&mut self) {
+        self.gave_up = true;
+        self.restate_desired();
+    }
+
+    /// Nothing is on this machine or on its way to it, and nothing is owed to anybody.
+    pub fn is_empty(&self) -> bool {
+        self.slots.values().all(|slot| !slot.may_answer() && slot.permission != Permission::Owed)
+            && self.outputs.is_empty()
+            && self.holding == Holding::default()
+    }
+
+    /// Draining, and nothing is assigned to this node any more.
+    pub fn is_drained(&self) -> bool {
+        self.is_empty()
+            && (self.gave_up || self.slots.values().all(|slot| slot.owner != Some(self.me)))
+    }
+
+    /// Recomputes the desired set and tells it if it changed.
+    fn restate_desired(&mut self) {
+        let desired: BTreeSet<VipId> = if self.gave_up {
+            BTreeSet::new()
+        } else {
+            self.slots
+                .iter()
+                .filter(|(_, slot)| slot.is_desired(self.me, self.frozen))
+                .map(|(&vip, _)| vip)
+                .collect()
+        };
+        if desired == self.desired {
+            return;
+        }
+        self.generation += 1;
+        for (vip, slot) in &mut self.slots {
+            match (self.desired.contains(vip), desired.contains(vip)) {
+                (false, true) => {
+                    slot.local = Local::Wanted;
+                    slot.changed_in = self.generation;
+                }
+                (true, false) => {
+                    slot.local = Local::Leaving;
+                    slot.changed_in = self.generation;
+                }
+                (true, true) | (false, false) => {}
+            }
+        }
+        self.desired.clone_from(&desired);
+        self.outputs.push_back(AgentOutput::Hold { generation: self.generation, vips: desired });
+    }
+
+    /// Tells the coordinator what changed about this node.
+    fn report(&mut self, now: Instant) {
+        let report = Report {
+            mature: self.mature,
+            draining: self.draining,
+            unable: self
+                .slots
+                .iter()
+                .filter(|(_, slot)| slot.unable_until.is_some())
+                .map(|(&vip, _)| vip)
+                .collect(),
+        };
+        let Some(view) = &self.view else { return };
+        if view.id.coordinator == self.me {
+            self.handle_report(self.me, &report, now);
+        } else {
+            let to = view.id.coordinator;
+            self.send(to, &AgentMessage::Report(report));
+        }
+    }
+
+    /// Tells everybody in the view what our kernel answers for. The releases among it are permissions.
+    fn tell_holding(&mut self) {
+        let holding = core::mem::take(&mut self.holding);
+        if holding == Holding::default() {
+            return;
+        }
+        let Some(view) = &mut self.view else { return };
+        if let Some(plan) = &mut view.plan {
+            plan.handle_holding(self.me, &holding);
+        }
+        let others: Vec<NodeId> =
+            view.members.iter().map(|member| member.id).filter(|&id| id != self.me).collect();
+        let message = AgentMessage::Holding(holding);
+        for to in others {
+            self.send(to, &message);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: &AgentMessage) {
+        self.outputs.push_back(AgentOutput::Send { to, bytes: wire::encode(message) });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(AgentOutput::Event(event));
+    }
+
+    pub(crate) fn slots(&self) -> &BTreeMap<VipId, Slot> {
+        &self.slots
+    }
+
+    pub(crate) fn members(&self) -> &[MemberInfo] {
+        self.view.as_ref().map_or(&[], |view| &view.members)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    pub(crate) fn is_mature(&self) -> bool {
+        self.mature
+    }
+}
+
+/// Hash over the ids, in their order (FNV-1a, 64 bit; not a secret, only a short name for a list).
+fn fingerprint<'a>(vips: impl Iterator<Item = &'a VipId>) -> u64 {
+    vips.flat_map(|vip| vip.0.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Why a VIP has its owner, when the owner stays the same: what was the reason when it came.
+fn lasting(reason: Reason, before: Option<Reason>) -> Reason {
+    match (reason, before) {
+        (Reason::Kept, Some(before)) => before,
+        (reason, _) => reason,
+    }
+}

@@ -1,0 +1,117 @@
+//! One VIP as this node sees it: who owns it, who may hold it, what our own kernel does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::event::Reason;
+use crate::id::NodeId;
+use crate::time::{Duration, Instant};
+use crate::vip::Vip;
+
+/// Pause before a VIP that could not be held is offered to this node again; doubles with each failure.
+const UNABLE_FIRST: Duration = Duration::from_secs(4);
+const UNABLE_MAX: Duration = Duration::from_secs(300);
+
+/// What our kernel does about a VIP, as far as we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// Confirmed: it does not answer.
+    Absent,
+    /// An acquire is asked for and not confirmed: it may answer.
+    Wanted,
+    /// Confirmed: it answers.
+    Held,
+    /// A release is asked for and not confirmed: it may still answer.
+    Leaving,
+}
+
+/// The permission to hold a VIP. In a view it is in one place, or in one message between two nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// Somebody else's business.
+    None,
+    /// Ours as soon as these have confirmed their releases.
+    Awaiting(BTreeSet<NodeId>),
+    /// Ours.
+    Here,
+    /// To be handed to the owner once our kernel has let go.
+    Owed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) vip: Arc<Vip>,
+    pub(crate) preferred: Vec<NodeId>,
+    pub(crate) owner: Option<NodeId>,
+    pub(crate) reason: Reason,
+    pub(crate) owned_since: Instant,
+    pub(crate) permission: Permission,
+    /// A release for us came before the update that makes us the owner.
+    pub(crate) early_permission: bool,
+    pub(crate) local: Local,
+    /// The generation of the desired set in which the VIP came in or went out last; older outcomes are stale.
+    pub(crate) changed_in: u64,
+    /// Other members whose kernels answer for it, as far as they have told.
+    pub(crate) other_holders: BTreeSet<NodeId>,
+    pub(crate) unable_until: Option<Instant>,
+    unable_for: Duration,
+    pub(crate) error: Option<String>,
+}
+
+impl Slot {
+    pub(crate) fn new(vip: Arc<Vip>, preferred: Vec<NodeId>, now: Instant) -> Self {
+        Self {
+            vip,
+            preferred,
+            owner: None,
+            reason: Reason::Kept,
+            owned_since: now,
+            permission: Permission::None,
+            early_permission: false,
+            local: Local::Absent,
+            changed_in: 0,
+            other_holders: BTreeSet::new(),
+            unable_until: None,
+            unable_for: UNABLE_FIRST,
+            error: None,
+        }
+    }
+
+    /// Our kernel answers for it, or may.
+    pub(crate) fn may_answer(&self) -> bool {
+        self.local != Local::Absent
+    }
+
+    /// Whether the address should be on this machine. `frozen`: between accept and install what is held is kept and
+    /// nothing is acquired.
+    pub(crate) fn is_desired(&self, me: NodeId, frozen: bool) -> bool {
+        let kept = matches!(self.local, Local::Wanted | Local::Held);
+        if frozen {
+            return kept && self.permission != Permission::Owed;
+        }
+        self.owner == Some(me)
+            && match self.permission {
+                Permission::Here => true,
+                // Several held it when two halves met, and we keep it while the others let go.
+                Permission::Awaiting(_) => kept,
+                Permission::None | Permission::Owed => false,
+            }
+    }
+
+    /// Notes that this node cannot hold the VIP for now. Returns whether that is news.
+    pub(crate) fn mark_unable(&mut self, now: Instant) -> bool {
+        if self.unable_until.is_some() {
+            return false;
+        }
+        self.unable_until = Some(now + self.unable_for);
+        self.unable_for = (self.unable_for * 2).min(UNABLE_MAX);
+        true
+    }
+
+    /// The VIP is held after all.
+    pub(crate) fn mark_able(&mut self) -> bool {
+        self.unable_for = UNABLE_FIRST;
+        self.error = None;
+        self.unable_until.take().is_some()
+    }
+}

@@ -1,0 +1,366 @@
+//! Agreement on a view: propose, accept or refuse, install. docs/protocol.md, "Agreement".
+//!
+//! Ballots order by (epoch, coordinator). A member accepts only a ballot greater than its highest, and one that drops a
+//! member to which it owes a promise only when the promise is over. What it has accepted it keeps to: a lower install is
+//! ignored.
+
+use std::collections::BTreeMap;
+
+use crate::event::Event;
+use crate::id::{Incarnation, NodeId, ViewId};
+use crate::time::{Duration, Instant};
+
+use super::message::{GroupMessage, MemberKey, Refusal};
+use super::{EARLY_MESSAGES_MAX, Group, GroupOutput, InstalledView};
+
+/// The highest ballot accepted.
+#[derive(Clone, Debug)]
+pub(super) struct Accepted {
+    pub(super) ballot: ViewId,
+    pub(super) members: BTreeMap<NodeId, Incarnation>,
+    pub(super) at: Instant,
+    /// Not installed yet: the agent acquires nothing.
+    pub(super) awaits_install: bool,
+}
+
+/// This node's own attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Proposal {
+    pub(super) ballot: ViewId,
+    members: BTreeMap<NodeId, Incarnation>,
+    states: BTreeMap<NodeId, Vec<u8>>,
+}
+
+/// Somebody's proposal.
+#[derive(Clone, Debug)]
+struct Offer {
+    from: NodeId,
+    ballot: ViewId,
+    members: BTreeMap<NodeId, Incarnation>,
+    digest: u64,
+}
+
+/// A proposal that will be looked at again when a promise ends.
+#[derive(Clone, Debug)]
+pub(super) struct Deferred {
+    offer: Offer,
+    pub(super) until: Instant,
+}
+
+/// What to do with a proposal.
+enum Answer {
+    Accept,
+    Wait(Duration),
+    Refuse(Refusal),
+}
+
+impl Group {
+    pub(super) fn highest_accepted(&self) -> ViewId {
+        self.accepted.as_ref().map_or(ViewId::NONE, |accepted| accepted.ballot)
+    }
+
+    /// Members of the highest ballot accepted: those to whom an echo is a promise.
+    pub(super) fn accepted_members(&self) -> Option<&BTreeMap<NodeId, Incarnation>> {
+        self.accepted.as_ref().map(|accepted| &accepted.members)
+    }
+
+    pub(super) fn handle_message(&mut self, from: NodeId, message: GroupMessage, now: Instant) {
+        match message {
+            GroupMessage::Propose { ballot, members, digest } => {
+                let members: BTreeMap<NodeId, Incarnation> = members.into_iter().collect();
+                self.epoch = self.epoch.max(ballot.epoch);
+                if ballot.coordinator == from {
+                    self.handle_propose(Offer { from, ballot, members, digest }, now);
+                }
+            }
+            GroupMessage::Accept { ballot, state } => self.handle_accept(from, ballot, state),
+            GroupMessage::Refuse { ballot, highest, why } => {
+                self.handle_refuse(from, ballot, highest, why, now);
+            }
+            GroupMessage::Install { view, members, decision } => {
+                if view.coordinator == from {
+                    self.install(view, members.into_iter().collect(), decision, now);
+                }
+            }
+            GroupMessage::Agent { view, bytes } => self.handle_agent_message(from, view, bytes),
+        }
+    }
+
+    /// Starts an attempt of our own. Our own promises bind us like everybody else's.
+    pub(super) fn propose(&mut self, members: BTreeMap<NodeId, Incarnation>, now: Instant) {
+        let debt = self.largest_debt(&members, now);
+        if debt > Duration::ZERO {
+            self.freeze_promises(&members, now);
+            self.hold_off_until = now + debt;
+            self.attempt_at = Some(now + debt);
+            return;
+        }
+        self.epoch += 1;
+        let ballot = ViewId { epoch: self.epoch, coordinator: self.me };
+        self.event(Event::Proposed { ballot, members: members.keys().copied().collect() });
+        self.deferred = None;
+        self.proposal =
+            Some(Proposal { ballot, members: members.clone(), states: BTreeMap::new() });
+        let keys: Vec<MemberKey> = members.iter().map(|(&id, &i)| (id, i)).collect();
+        let message = GroupMessage::Propose { ballot, members: keys, digest: self.digest };
+        self.send_to_members(&members, &message, now);
+        self.accept(ballot, members, self.digest, now);
+        self.attempt_at = Some(now + self.timing.failure_timeout);
+    }
+
+    fn send_to_members(
+        &mut self,
+        members: &BTreeMap<NodeId, Incarnation>,
+        message: &GroupMessage,
+        now: Instant,
+    ) {
+        for &id in members.keys() {
+            if id != self.me {
+                self.send_message(id, message, now);
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        ballot: ViewId,
+        members: BTreeMap<NodeId, Incarnation>,
+        digest: u64,
+        now: Instant,
+    ) {
+        if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot < ballot) {
+            self.proposal = None;
+        }
+        self.accepted = Some(Accepted { ballot, members, at: now, awaits_install: true });
+        self.wanted_since = Some(now);
+        self.dirty = true;
+        self.event(Event::Accepted { ballot });
+        self.outputs.push_back(GroupOutput::StateWanted { ballot, digest });
+    }
+
+    /// The agent's state for a ballot that was accepted.
+    pub fn provide_state(&mut self, ballot: ViewId, state: Vec<u8>, now: Instant) {
+        if self.highest_accepted() != ballot {
+            return;
+        }
+        if ballot.coordinator == self.me {
+            self.handle_accept(self.me, ballot, state);
+        } else {
+            self.send_message(ballot.coordinator, &GroupMessage::Accept { ballot, state }, now);
+        }
+    }
+
+    fn handle_propose(&mut self, offer: Offer, now: Instant) {
+        let ballot = offer.ballot;
+        match self.answer(ballot, &offer.members, now) {
+            Answer::Accept => {
+                self.deferred = None;
+                self.accept(ballot, offer.members, offer.digest, now);
+            }
+            Answer::Wait(debt) => {
+                if self.deferred.as_ref().is_none_or(|deferred| deferred.offer.ballot < ballot) {
+                    self.deferred = Some(Deferred { offer, until: now + debt });
+                }
+            }
+            Answer::Refuse(why) => {
+                if let Refusal::Debt { .. } = why {
+                    self.freeze_promises(&offer.members, now);
+                }
+                self.event(Event::Refused { ballot, by: self.me, why: why.phrase() });
+                let highest = self.highest_accepted();
+                self.send_message(offer.from, &GroupMessage::Refuse { ballot, highest, why }, now);
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        ballot: ViewId,
+        members: &BTreeMap<NodeId, Incarnation>,
+        now: Instant,
+    ) -> Answer {
+        if ballot <= self.highest_accepted() {
+            return Answer::Refuse(Refusal::Outbid);
+        }
+        if members.get(&self.me) != Some(&self.incarnation) {
+            return Answer::Refuse(Refusal::NotMe);
+        }
+        let heard = |id: &NodeId, incarnation: &Incarnation| {
+            self.peers.get(id).is_some_and(|peer| {
+                peer.incarnation == Some(*incarnation) && peer.is_heard(&self.timing, now)
+            })
+        };
+        if members.iter().any(|(id, i)| *id != self.me && !heard(id, i)) {
+            return Answer::Refuse(Refusal::Unheard);
+        }
+        let debt = self.largest_debt(members, now);
+        if debt == Duration::ZERO {
+            return Answer::Accept;
+        }
+        // docs/protocol.md, "Promises": a debt that is nearly over is waited out. It is the rule when a machine dies,
+        // because every member has heard it last at another moment.
+        if debt <= self.timing.heartbeat * 5 / 4 {
+            return Answer::Wait(debt);
+        }
+        if members.len() < self.best_set(now).len() {
+            return Answer::Refuse(Refusal::Better);
+        }
+        let remaining_us = u32::try_from(debt.as_micros()).unwrap_or(u32::MAX);
+        Answer::Refuse(Refusal::Debt { remaining_us })
+    }
+
+    /// Those to whom this node has promised to accept no view without them.
+    fn creditors(&self) -> BTreeMap<NodeId, Incarnation> {
+        let mut creditors = BTreeMap::new();
+        if let Some(view) = &self.view {
+            creditors.extend(view.members.iter().map(|(&id, &i)| (id, i)));
+        }
+        if let Some(accepted) = &self.accepted {
+            creditors.extend(accepted.members.iter().map(|(&id, &i)| (id, i)));
+        }
+        creditors.remove(&self.me);
+        creditors
+    }
+
+    /// The longest promise to anybody who is not among `members`. A creditor that has left or restarted is owed nothing.
+    fn largest_debt(&self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) -> Duration {
+        self.creditors()
+            .into_iter()
+            .filter(|(id, incarnation)| members.get(id) != Some(incarnation))
+            .filter_map(|(id, incarnation)| {
+                let peer = self.peers.get(&id)?;
+                (peer.incarnation == Some(incarnation)).then(|| peer.debt(&self.timing, now))
+            })
+            .max()
+            .unwrap_or(Duration::ZERO)
+    }
+
+    /// Stops renewing the promises to those who would be dropped, so that the debt ends.
+    fn freeze_promises(&mut self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) {
+        for (id, incarnation) in self.creditors() {
+            if members.get(&id) != Some(&incarnation)
+                && let Some(peer) = self.peers.get_mut(&id)
+            {
+                peer.frozen_at.get_or_insert(now);
+            }
+        }
+        self.hasten_heartbeat(now);
+    }
+
+    /// Looks again at a proposal whose obstacle may be gone.
+    pub(super) fn revisit_deferred(&mut self, now: Instant) {
+        if let Some(deferred) = self.deferred.take_if(|deferred| now >= deferred.until) {
+            self.handle_propose(deferred.offer, now);
+        }
+    }
+
+    fn handle_accept(&mut self, from: NodeId, ballot: ViewId, state: Vec<u8>) {
+        let Some(proposal) = &mut self.proposal else { return };
+        if proposal.ballot != ballot || !proposal.members.contains_key(&from) {
+            return;
+        }
+        proposal.states.insert(from, state);
+        if proposal.states.len() == proposal.members.len() {
+            let states = core::mem::take(&mut proposal.states);
+            self.outputs.push_back(GroupOutput::DecisionWanted { ballot, states });
+        }
+    }
+
+    fn handle_refuse(
+        &mut self,
+        from: NodeId,
+        ballot: ViewId,
+        highest: ViewId,
+        why: Refusal,
+        now: Instant,
+    ) {
+        self.epoch = self.epoch.max(highest.epoch);
+        if self.proposal.as_ref().is_none_or(|proposal| proposal.ballot != ballot) {
+            return;
+        }
+        self.event(Event::Refused { ballot, by: from, why: why.phrase() });
+        let heartbeat = self.timing.heartbeat;
+        let pause = match why {
+            // Whoever outbid us is at work; the lower rank tries again first.
+            Refusal::Outbid => heartbeat / 4 * (1 + self.rank()),
+            Refusal::NotMe | Refusal::Unheard => heartbeat / 2,
+            Refusal::Better => self.timing.failure_timeout,
+            Refusal::Debt { remaining_us } => Duration::from_micros(remaining_us.into()),
+        };
+        // The attempt is over; those who accepted it wait for a higher ballot.
+        self.proposal = None;
+        if let Some(accepted) = &mut self.accepted
+            && accepted.ballot == ballot
+        {
+            // Counts from the refusal, so that the next attempt comes after the pause.
+            accepted.at = (now + pause) - self.timing.failure_timeout;
+        }
+        self.hold_off_until = now + pause;
+        self.dirty = true;
+    }
+
+    fn rank(&self) -> u32 {
+        let rank = self.ranks.iter().position(|&id| id == self.me).unwrap_or(0);
+        u32::try_from(rank).unwrap_or(u32::MAX)
+    }
+
+    /// The coordinator's decision for a ballot that everybody accepted.
+    pub fn provide_decision(&mut self, ballot: ViewId, decision: Vec<u8>, now: Instant) {
+        let Some(proposal) = self.proposal.take_if(|proposal| proposal.ballot == ballot) else {
+            return;
+        };
+        if self.highest_accepted() != ballot {
+            return;
+        }
+        let message = GroupMessage::Install {
+            view: ballot,
+            members: proposal.members.iter().map(|(&id, &i)| (id, i)).collect(),
+            decision: decision.clone(),
+        };
+        self.send_to_members(&proposal.members, &message, now);
+        self.install(ballot, proposal.members, decision, now);
+    }
+
+    fn install(
+        &mut self,
+        view: ViewId,
+        members: BTreeMap<NodeId, Incarnation>,
+        decision: Vec<u8>,
+        now: Instant,
+    ) {
+        let Some(accepted) = &mut self.accepted else { return };
+        if accepted.ballot != view || !accepted.awaits_install || accepted.members != members {
+            return;
+        }
+        accepted.awaits_install = false;
+        self.view = Some(InstalledView { id: view, members: members.clone(), at: now });
+        self.wanted_since = None;
+        self.hold_off_until = now;
+        for peer in self.peers.values_mut() {
+            peer.frozen_at = None;
+        }
+        self.hasten_heartbeat(now);
+        self.dirty = true;
+        let names = members.keys().copied().collect();
+        self.event(Event::ViewInstalled { view, members: names });
+        self.outputs.push_back(GroupOutput::View { view, members, decision });
+        for (from, _, bytes) in
+            core::mem::take(&mut self.early).into_iter().filter(|(_, id, _)| *id == view)
+        {
+            self.outputs.push_back(GroupOutput::Message { from, bytes });
+        }
+    }
+
+    /// Delivers what belongs to the installed view, keeps what belongs to the one that is about to be.
+    fn handle_agent_message(&mut self, from: NodeId, view: ViewId, bytes: Vec<u8>) {
+        let installed = self.view.as_ref().filter(|installed| installed.id == view);
+        if installed.is_some_and(|installed| installed.members.contains_key(&from)) {
+            self.outputs.push_back(GroupOutput::Message { from, bytes });
+        } else if self.is_agreeing()
+            && self.highest_accepted() == view
+            && self.early.len() < EARLY_MESSAGES_MAX
+        {
+            self.early.push((from, view, bytes));
+        }
+    }
+}

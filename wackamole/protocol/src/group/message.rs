@@ -1,0 +1,85 @@
+//! What the group engine says over its reliable links.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Incarnation, NodeId, ViewId};
+
+/// A member of a view: the node and which start of it.
+pub(crate) type MemberKey = (NodeId, Incarnation);
+
+/// One message of the agreement, or one of the agent's carried within a view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum GroupMessage {
+    /// The coordinator asks for a view of these members.
+    Propose {
+        /// The ballot; the view's name if it is installed.
+        ballot: ViewId,
+        /// Whom the view would contain, the proposer included.
+        members: Vec<MemberKey>,
+        /// Fingerprint of the proposer's configuration, so that states can be told in its terms.
+        digest: u64,
+    },
+    /// A member agrees, and tells its state. From here to the install it acquires nothing.
+    Accept {
+        /// The ballot.
+        ballot: ViewId,
+        /// The agent's state, opaque here.
+        state: Vec<u8>,
+    },
+    /// A member does not agree.
+    Refuse {
+        /// The ballot.
+        ballot: ViewId,
+        /// The highest ballot that the refuser accepted; a new attempt must be higher.
+        highest: ViewId,
+        /// Why.
+        why: Refusal,
+    },
+    /// The view stands.
+    Install {
+        /// Its name.
+        view: ViewId,
+        /// Its members.
+        members: Vec<MemberKey>,
+        /// What the coordinator's agent decided, opaque here.
+        decision: Vec<u8>,
+    },
+    /// An agent's message within an installed view.
+    Agent {
+        /// The view; a message for another view is dropped.
+        view: ViewId,
+        /// The message, opaque here.
+        bytes: Vec<u8>,
+    },
+}
+
+/// Why a proposal was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// A ballot at least as high was accepted before.
+    Outbid,
+    /// It contains an earlier incarnation of the refuser.
+    NotMe,
+    /// The refuser does not hear one of the members.
+    Unheard,
+    /// The refuser hears a better set of members both ways.
+    Better,
+    /// The refuser owes a member that would be dropped its promise for another while, and renews it no longer.
+    Debt {
+        /// For how long, in microseconds.
+        remaining_us: u32,
+    },
+}
+
+impl Refusal {
+    /// For people.
+    pub(crate) fn phrase(self) -> &'static str {
+        match self {
+            Self::Outbid => "a ballot at least as high was accepted before",
+            Self::NotMe => "it names an earlier start of the refuser",
+            Self::Unheard => "the refuser does not hear one of the members",
+            Self::Better => "the refuser knows a better set",
+            Self::Debt { .. } => "the refuser still owes a dropped member its promise",
+        }
+    }
+}

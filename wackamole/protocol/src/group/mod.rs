@@ -1,0 +1,440 @@
+//! The embedded group engine: heartbeats → failure detection → agreed views.
+//!
+//! Knows nothing of addresses or VIPs: members' states and the coordinator's decision are opaque bytes that ride on the
+//! agreement. The rules are those of `docs/protocol.md`, sections "Detection" and "Agreement".
+//!
+//! Contract: *mutate, drain, then wait*. After every `handle_*` or command, call [`Group::poll_output`] until it returns
+//! `None`, then sleep until [`Group::poll_timeout`].
+//!
+//! Invariants: a view is installed only with the acceptance of all its members; the highest accepted ballot never falls;
+//! a member for which a promise is outstanding is dropped by no view that this node accepts.
+
+mod agreement;
+mod matrix;
+mod message;
+mod peer;
+mod send;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use core::net::SocketAddr;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::config::{NodeConfig, Timing};
+use crate::event::{Event, LinkState, Rejection};
+use crate::id::{Incarnation, NodeId, ViewId};
+use crate::time::{Deadline, Duration, Instant};
+use crate::wire::message::{Body, Header, Heartbeat, PeerEcho};
+use crate::wire::{self, Codec};
+
+use agreement::{Accepted, Deferred, Proposal};
+use message::GroupMessage;
+use peer::Peer;
+
+/// Agent messages kept for a view that is not installed here yet.
+const EARLY_MESSAGES_MAX: usize = 4_096;
+/// Own heartbeats whose send times are remembered, to know what an echo refers to.
+const SENT_REMEMBERED: usize = 256;
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupOutput {
+    /// Send a datagram.
+    Transmit {
+        /// Where to.
+        to: Destination,
+        /// The bytes.
+        datagram: Vec<u8>,
+    },
+    /// Call [`Group::provide_state`] with the agent's state, which from now on acquires nothing until the next view.
+    StateWanted {
+        /// The ballot that was accepted.
+        ballot: ViewId,
+        /// The proposer's fingerprint of its configuration, in whose terms the state may be told.
+        digest: u64,
+    },
+    /// Everybody has accepted: call [`Group::provide_decision`] with the agent's decision.
+    DecisionWanted {
+        /// The ballot.
+        ballot: ViewId,
+        /// The members' states.
+        states: BTreeMap<NodeId, Vec<u8>>,
+    },
+    /// A view is installed.
+    View {
+        /// Its name.
+        view: ViewId,
+        /// Its members.
+        members: BTreeMap<NodeId, Incarnation>,
+        /// What the coordinator's agent decided.
+        decision: Vec<u8>,
+    },
+    /// This node is in no view any more: it may hold nothing.
+    ViewLost {
+        /// Why, for people.
+        why: &'static str,
+    },
+    /// A message of a member's agent, in order.
+    Message {
+        /// The member.
+        from: NodeId,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Something worth logging.
+    Event(Event),
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To one address of a peer.
+    Peer(SocketAddr),
+    /// To the multicast group.
+    Group,
+}
+
+/// The installed view.
+#[derive(Clone, Debug)]
+pub(crate) struct InstalledView {
+    pub(crate) id: ViewId,
+    pub(crate) members: BTreeMap<NodeId, Incarnation>,
+    pub(crate) at: Instant,
+}
+
+/// The engine of one node.
+pub struct Group {
+    me: NodeId,
+    incarnation: Incarnation,
+    /// All configured nodes in rank order.
+    ranks: Vec<NodeId>,
+    peers: BTreeMap<NodeId, Peer>,
+    timing: Timing,
+    multicast: bool,
+    codec: Codec,
+    /// Fingerprint of the agent's configuration; travels with proposals.
+    digest: u64,
+
+    sequence: u64,
+    sent: VecDeque<(u64, Instant)>,
+    heartbeat_at: Instant,
+    /// Something changed that the peers should know before the next heartbeat is due.
+    heartbeat_early_at: Option<Instant>,
+
+    view: Option<InstalledView>,
+    accepted: Option<Accepted>,
+    proposal: Option<Proposal>,
+    deferred: Option<Deferred>,
+    epoch: u64,
+    /// Without a view since.
+    joining_since: Instant,
+    /// A view change has been wanted since.
+    wanted_since: Option<Instant>,
+    /// When to try to propose.
+    attempt_at: Option<Instant>,
+    /// Not before this, because a proposal was refused.
+    hold_off_until: Instant,
+    left: bool,
+
+    evaluated_at: Instant,
+    dirty: bool,
+    early: Vec<(NodeId, ViewId, Vec<u8>)>,
+    rejected: BTreeMap<Rejection, u64>,
+    outputs: VecDeque<GroupOutput>,
+}
+
+impl Group {
+    /// Starts without a view. `digest` is a fingerprint of the agent's configuration.
+    pub fn new(config: &NodeConfig, digest: u64, incarnation: Incarnation, now: Instant) -> Self {
+        let peers = config
+            .nodes
+            .iter()
+            .filter(|node| node.id() != config.me)
+            .map(|node| {
+                let addresses = node.addresses.clone();
+                (node.id(), Peer::new(node.id(), addresses, incarnation, &config.timing))
+            })
+            .collect();
+        Self {
+            me: config.me,
+            incarnation,
+            ranks: config.nodes.iter().map(|node| node.id()).collect(),
+            peers,
+            timing: config.timing,
+            multicast: config.multicast,
+            codec: Codec::new(&config.key, &config.cluster),
+            digest,
+            sequence: 0,
+            sent: VecDeque::new(),
+            heartbeat_at: now,
+            heartbeat_early_at: None,
+            view: None,
+            accepted: None,
+            proposal: None,
+            deferred: None,
+            epoch: 0,
+            joining_since: now,
+            wanted_since: None,
+            attempt_at: None,
+            hold_off_until: now,
+            left: false,
+            evaluated_at: now,
+            dirty: true,
+            early: Vec::new(),
+            rejected: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes a datagram from the network. Bad ones are counted, never answered.
+    pub fn handle_datagram(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) {
+        if self.left {
+            return;
+        }
+        match self.codec.open(datagram).and_then(|(header, body)| {
+            self.admit(&header)?;
+            Ok((header, body))
+        }) {
+            Ok((header, body)) => {
+                self.handle_body(from, header, body, now);
+                self.flush_link(header.from, now);
+                if self.dirty {
+                    self.evaluate(now);
+                }
+            }
+            Err(rejection) => {
+                *self.rejected.entry(rejection).or_default() += 1;
+                self.event(Event::Rejected { from, rejection });
+            }
+        }
+    }
+
+    /// Decides whether an authentic datagram is for us, and new.
+    fn admit(&mut self, header: &Header) -> Result<(), Rejection> {
+        if header.from == self.me {
+            return Err(Rejection::OwnName);
+        }
+        if header.to != NodeId::EVERYBODY && header.to != self.me {
+            return Err(Rejection::NotForUs);
+        }
+        let peer = self.peers.get_mut(&header.from).ok_or(Rejection::UnknownNode)?;
+        match peer.incarnation {
+            Some(known) if header.incarnation < known => return Err(Rejection::Replayed),
+            Some(known) if header.incarnation == known => {}
+            earlier => {
+                peer.restarted(header.incarnation);
+                self.dirty = true;
+                if earlier.is_some() {
+                    let (peer, incarnation) = (header.from, header.incarnation);
+                    self.event(Event::PeerRestarted { peer, incarnation });
+                }
+            }
+        }
+        let peer = self.peers.get_mut(&header.from).ok_or(Rejection::UnknownNode)?;
+        if peer.has_left() || !peer.window.accept(header.sequence) {
+            return Err(Rejection::Replayed);
+        }
+        Ok(())
+    }
+
+    fn handle_body(&mut self, from: SocketAddr, header: Header, body: Body, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&header.from) else { return };
+        peer.heard(header.sequence, from, now);
+        if peer.link_state == LinkState::Silent {
+            self.dirty = true;
+        }
+        match body {
+            Body::Heartbeat(heartbeat) => {
+                self.handle_heartbeat(header.from, &heartbeat, now);
+                self.send_echo(header.from, now);
+            }
+            Body::Echo(echo) => self.handle_echo(header.from, &echo, now),
+            Body::Leave(leave) => {
+                if Some(leave.incarnation) == peer.incarnation {
+                    peer.left = Some(leave.incarnation);
+                    peer.forget();
+                    self.dirty = true;
+                    self.event(Event::PeerLeft { peer: header.from });
+                }
+            }
+            Body::Fragment(fragment) => {
+                peer.link.handle_fragment(header.incarnation, fragment);
+                while let Some(bytes) =
+                    self.peers.get_mut(&header.from).and_then(|peer| peer.link.poll_message())
+                {
+                    match wire::decode::<GroupMessage>(&bytes) {
+                        Ok(message) => self.handle_message(header.from, message, now),
+                        Err(rejection) => {
+                            *self.rejected.entry(rejection).or_default() += 1;
+                            self.event(Event::Rejected { from, rejection });
+                        }
+                    }
+                }
+            }
+            Body::FragmentAck(ack) => {
+                peer.link.handle_ack(header.incarnation, ack, now);
+            }
+        }
+    }
+
+    fn handle_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat, now: Instant) {
+        self.epoch = self.epoch.max(heartbeat.accepted.epoch).max(heartbeat.view.epoch);
+        let (me, incarnation) = (self.me, self.incarnation);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let mut heartbeat = heartbeat.clone();
+        // What is said of an earlier start of ours is not said of us.
+        heartbeat.echoes.retain(|echo| echo.peer != me || echo.incarnation == incarnation);
+        if peer.handle_row(&heartbeat, now) {
+            self.dirty = true;
+        }
+        if let Some(echo) = heartbeat.echoes.iter().find(|echo| echo.peer == me) {
+            self.handle_echo(from, echo, now);
+        }
+    }
+
+    fn handle_echo(&mut self, from: NodeId, echo: &PeerEcho, now: Instant) {
+        if echo.peer != self.me || echo.incarnation != self.incarnation {
+            return;
+        }
+        let sent_at = self.sent_at(echo.sequence);
+        let (me, timing) = (self.me, self.timing);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let changed = peer.handle_echo(echo, sent_at, now);
+        if changed || peer.is_two_way(me, &timing, now) != (peer.link_state == LinkState::TwoWay) {
+            self.dirty = true;
+        }
+    }
+
+    /// When we sent what the echo refers to: the latest heartbeat not after it, which errs on the safe side.
+    fn sent_at(&self, sequence: u64) -> Option<Instant> {
+        if sequence > self.sequence {
+            return None;
+        }
+        self.sent.iter().rev().find(|(sent, _)| *sent <= sequence).map(|&(_, at)| at)
+    }
+
+    /// Does what is due. Late calls are noticed: our verdicts about peers then wait by as much, and after a stop that
+    /// the peers must have noticed the view is given up before anything else.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.left {
+            return;
+        }
+        let late = now.since(self.poll_timeout().at);
+        if late >= self.timing.heartbeat / 4 {
+            self.ran_late(late, now);
+        }
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.link.handle_timeout(now);
+            }
+            self.flush_link(id, now);
+        }
+        self.evaluate(now);
+        self.send_due_heartbeats(now);
+    }
+
+    fn ran_late(&mut self, late: Duration, now: Instant) {
+        self.event(Event::RanLate { late });
+        for peer in self.peers.values_mut() {
+            peer.excuse(late, self.timing.failure_timeout);
+        }
+        if late >= self.timing.failure_timeout.saturating_sub(self.timing.heartbeat)
+            && self.view.as_ref().is_some_and(|view| view.members.len() > 1)
+        {
+            self.lose_view("this machine was stopped for too long", now);
+        }
+    }
+
+    /// Sends a message to one member of the installed view, reliably and in order. Without a view it is dropped.
+    pub fn send(&mut self, to: NodeId, bytes: Vec<u8>, now: Instant) {
+        if let Some(view) = &self.view
+            && view.members.contains_key(&to)
+        {
+            let message = GroupMessage::Agent { view: view.id, bytes };
+            self.send_message(to, &message, now);
+        }
+    }
+
+    /// Tells everybody that this incarnation has released everything, and falls silent.
+    pub fn leave(&mut self) {
+        if !self.left {
+            self.send_leave();
+            self.left = true;
+            self.view = None;
+        }
+    }
+
+    /// What to do next; `None` when the caller may wait.
+    pub fn poll_output(&mut self) -> Option<GroupOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Group::handle_timeout`].
+    pub fn poll_timeout(&self) -> Deadline {
+        if self.left {
+            return Deadline::NEVER;
+        }
+        let mut next = Deadline::new(self.heartbeat_at, "heartbeat");
+        let mut consider = |at: Option<Instant>, reason| {
+            if let Some(at) = at
+                && at < next.at
+            {
+                next = Deadline::new(at, reason);
+            }
+        };
+        consider(self.heartbeat_early_at, "early heartbeat");
+        let evaluated_at = self.evaluated_at;
+        let later = |at: Option<Instant>| at.filter(|&at| at > evaluated_at);
+        consider(self.deferred.as_ref().map(|d| d.until), "a promise ends");
+        consider(later(self.attempt_at), "propose a view");
+        let mut verdicts = |at: Option<Instant>, reason| consider(later(at), reason);
+        let timing = &self.timing;
+        let patience = timing.failure_timeout.saturating_sub(timing.heartbeat);
+        for (id, peer) in &self.peers {
+            if peer.link_state != LinkState::Silent {
+                verdicts(peer.silent_at(timing), "a peer falls silent");
+                verdicts(
+                    peer.echoed_at.map(|at| at + timing.failure_timeout + timing.heartbeat),
+                    "a link becomes one-way",
+                );
+            }
+            if let Some(view) = &self.view
+                && view.members.contains_key(id)
+            {
+                verdicts(peer.promised_at.map(|at| at.max(view.at) + patience), "no promise left");
+            }
+        }
+        for peer in self.peers.values() {
+            consider(peer.nudge_at, "a nudge");
+            consider(peer.link.poll_timeout(), "a retransmission");
+        }
+        next
+    }
+
+    /// Everything that was sent to members has been acknowledged.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.peers.values().all(|p| p.link_state != LinkState::TwoWay || p.link.idle())
+    }
+
+    pub(crate) fn view(&self) -> Option<&InstalledView> {
+        self.view.as_ref()
+    }
+
+    pub(crate) fn is_agreeing(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|accepted| accepted.awaits_install)
+    }
+
+    pub(crate) fn peer(&self, id: NodeId) -> Option<&Peer> {
+        self.peers.get(&id)
+    }
+
+    pub(crate) fn rejected(&self) -> &BTreeMap<Rejection, u64> {
+        &self.rejected
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(GroupOutput::Event(event));
+    }
+}

@@ -1,0 +1,246 @@
+//! What this node knows of one peer: when it was heard, what it says it hears, what we promised it.
+//!
+//! This is the failure detector. It knows nothing of views beyond what the peer says about its own.
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+
+use crate::config::Timing;
+use crate::event::LinkState;
+use crate::id::{Incarnation, NodeId, ViewId};
+use crate::link::{Link, LinkConfig};
+use crate::time::{Duration, Instant};
+use crate::wire::message::{Heartbeat, PeerEcho};
+use crate::wire::{FRAGMENT_BYTES_MAX, ReplayWindow};
+
+/// Bytes of undelivered messages kept for one peer.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// What a peer says about one other node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowEntry {
+    pub(crate) heard: bool,
+    pub(crate) in_view: bool,
+    /// Since when `heard` has had its value, by our clock.
+    pub(crate) since: Instant,
+}
+
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// When a datagram last came from each of `addresses`.
+    pub(crate) paths_heard: Vec<Option<Instant>>,
+    /// The highest incarnation heard.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// The incarnation that said that it has released everything.
+    pub(crate) left: Option<Incarnation>,
+    pub(crate) window: ReplayWindow,
+    pub(crate) heard_at: Option<Instant>,
+    pub(crate) sequence: u64,
+    /// By how much our own loop was late since the peer was heard; our verdict waits by as much.
+    late: Duration,
+    /// When we sent the latest of our datagrams that the peer has echoed.
+    pub(crate) echoed_at: Option<Instant>,
+    /// The same, of those that came with a promise: what a lease may count on.
+    pub(crate) promised_at: Option<Instant>,
+    /// When the peer last told us what it hears of us.
+    pub(crate) row_at: Option<Instant>,
+    /// Whom the peer says it hears.
+    pub(crate) row: BTreeMap<NodeId, RowEntry>,
+    pub(crate) view: ViewId,
+    pub(crate) accepted: ViewId,
+    /// The heartbeat interval that the peer uses.
+    pub(crate) interval: Option<Duration>,
+    /// We have refused to drop the peer and let our promise run out: it is not renewed past this instant.
+    pub(crate) frozen_at: Option<Instant>,
+    /// When to nudge a peer that owes us a sign of life.
+    pub(crate) nudge_at: Option<Instant>,
+    pub(crate) link_state: LinkState,
+    /// When the link became two-way.
+    pub(crate) two_way_since: Option<Instant>,
+    pub(crate) link: Link,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        id: NodeId,
+        addresses: Vec<SocketAddr>,
+        me: Incarnation,
+        timing: &Timing,
+    ) -> Self {
+        let retransmit = (timing.heartbeat / 4).max(Duration::from_millis(3));
+        Self {
+            id,
+            paths_heard: vec![None; addresses.len()],
+            addresses,
+            incarnation: None,
+            left: None,
+            window: ReplayWindow::default(),
+            heard_at: None,
+            sequence: 0,
+            late: Duration::ZERO,
+            echoed_at: None,
+            promised_at: None,
+            row_at: None,
+            row: BTreeMap::new(),
+            view: ViewId::NONE,
+            accepted: ViewId::NONE,
+            interval: None,
+            frozen_at: None,
+            nudge_at: None,
+            link_state: LinkState::Silent,
+            two_way_since: None,
+            link: Link::new(
+                me,
+                LinkConfig {
+                    retransmit,
+                    fragment_bytes: FRAGMENT_BYTES_MAX,
+                    queue_bytes_max: QUEUE_BYTES_MAX,
+                },
+            ),
+        }
+    }
+
+    /// Forgets everything about the previous incarnation.
+    pub(crate) fn restarted(&mut self, incarnation: Incarnation) {
+        self.incarnation = Some(incarnation);
+        self.window = ReplayWindow::default();
+        self.sequence = 0;
+        self.forget();
+        self.link.reset(incarnation);
+    }
+
+    /// The peer has fallen silent or gone: what it said before counts no more.
+    pub(crate) fn forget(&mut self) {
+        self.echoed_at = None;
+        self.promised_at = None;
+        self.row_at = None;
+        self.row.clear();
+        self.view = ViewId::NONE;
+        self.frozen_at = None;
+        self.nudge_at = None;
+    }
+
+    pub(crate) fn heard(&mut self, sequence: u64, from: SocketAddr, now: Instant) {
+        self.heard_at = Some(now);
+        self.late = Duration::ZERO;
+        self.sequence = self.sequence.max(sequence);
+        if let Some(path) = self.addresses.iter().position(|&a| a == from) {
+            self.paths_heard[path] = Some(now);
+        }
+    }
+
+    /// Our own loop ran late: the peer may have spoken and we did not listen.
+    pub(crate) fn excuse(&mut self, late: Duration, failure_timeout: Duration) {
+        self.late = (self.late + late).min(failure_timeout);
+    }
+
+    /// When the peer counts as silent unless it is heard before.
+    pub(crate) fn silent_at(&self, timing: &Timing) -> Option<Instant> {
+        self.heard_at.map(|at| at + timing.failure_timeout + self.late)
+    }
+
+    pub(crate) fn is_heard(&self, timing: &Timing, now: Instant) -> bool {
+        !self.has_left() && self.silent_at(timing).is_some_and(|at| now < at)
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.is_some() && self.left == self.incarnation
+    }
+
+    /// Both ways: we hear it, and it says that it hears us.
+    pub(crate) fn is_two_way(&self, me: NodeId, timing: &Timing, now: Instant) -> bool {
+        let echoed = self
+            .echoed_at
+            .is_some_and(|at| now < at + timing.failure_timeout + self.late + timing.heartbeat);
+        self.is_heard(timing, now) && echoed && self.row.get(&me).is_some_and(|entry| entry.heard)
+    }
+
+    /// Where to send to: the path on which the peer was heard last.
+    pub(crate) fn best_address(&self) -> Option<SocketAddr> {
+        let best = (0..self.addresses.len())
+            .max_by_key(|&i| (self.paths_heard[i], core::cmp::Reverse(i)))?;
+        Some(self.addresses[best])
+    }
+
+    /// The peer hears us and does not promise anything: it lets its debt to us run out, or is in no view with us.
+    pub(crate) fn is_promise_withheld(&self, timing: &Timing) -> bool {
+        match (self.echoed_at, self.promised_at) {
+            (Some(echoed), Some(promised)) => echoed.since(promised) > timing.heartbeat * 3 / 2,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// How much of the promise to the peer is left: until then we accept no view without it.
+    pub(crate) fn debt(&self, timing: &Timing, now: Instant) -> Duration {
+        if self.has_left() {
+            return Duration::ZERO;
+        }
+        let promised_at = match (self.frozen_at, self.heard_at) {
+            (Some(frozen), Some(heard)) => Some(frozen.min(heard)),
+            (_, heard) => heard,
+        };
+        promised_at.map_or(Duration::ZERO, |at| (at + timing.failure_timeout).since(now))
+    }
+
+    /// The peer is alive, yet what it echoes of us is older than it should be: it does not hear us.
+    pub(crate) fn echo_is_stale(&self, timing: &Timing) -> bool {
+        match (self.row_at, self.echoed_at) {
+            (Some(row), Some(echoed)) => row.since(echoed) > timing.heartbeat * 3 / 2,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// Takes over what a heartbeat says about everybody. Returns whether anything but times changed.
+    pub(crate) fn handle_row(&mut self, heartbeat: &Heartbeat, now: Instant) -> bool {
+        self.row_at = Some(now);
+        let mut changed = self.view != heartbeat.view;
+        self.view = heartbeat.view;
+        self.accepted = self.accepted.max(heartbeat.accepted);
+        self.interval = Some(Duration::from_micros(heartbeat.interval_us.into()));
+        let mut row = BTreeMap::new();
+        for echo in &heartbeat.echoes {
+            let before = self.row.get(&echo.peer);
+            let since = match before {
+                Some(entry) if entry.heard == echo.heard => entry.since,
+                Some(_) | None => now,
+            };
+            let entry = RowEntry { heard: echo.heard, in_view: echo.in_view, since };
+            changed |= before.is_none_or(|b| (b.heard, b.in_view) != (entry.heard, entry.in_view));
+            row.insert(echo.peer, entry);
+        }
+        for (&node, before) in &self.row {
+            row.entry(node).or_insert_with(|| {
+                changed |= before.heard || before.in_view;
+                let since = if before.heard { now } else { before.since };
+                RowEntry { heard: false, in_view: false, since }
+            });
+        }
+        self.row = row;
+        changed
+    }
+
+    /// Takes over that the peer has heard what we sent at `sent_at`, and what it says of us.
+    /// Returns whether anything but times changed.
+    pub(crate) fn handle_echo(
+        &mut self,
+        echo: &PeerEcho,
+        sent_at: Option<Instant>,
+        now: Instant,
+    ) -> bool {
+        self.row_at = Some(now);
+        self.echoed_at = self.echoed_at.max(sent_at);
+        if echo.promise_us > 0 {
+            self.promised_at = self.promised_at.max(sent_at);
+        }
+        let before = self.row.get(&echo.peer).copied();
+        let since = match before {
+            Some(entry) if entry.heard == echo.heard => entry.since,
+            Some(_) | None => now,
+        };
+        self.row.insert(echo.peer, RowEntry { heard: echo.heard, in_view: echo.in_view, since });
+        before.is_none_or(|b| (b.heard, b.in_view) != (echo.heard, echo.in_view))
+    }
+}

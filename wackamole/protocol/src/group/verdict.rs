@@ -1,0 +1,279 @@
+//! What the node concludes from what it hears: links, whom a view could contain, whether its own view still stands,
+//! and whether to propose another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::{Event, LinkState};
+use crate::id::{Incarnation, NodeId, ViewId};
+use crate::time::{Duration, Instant};
+
+use super::matrix::Matrix;
+use super::{Group, GroupOutput};
+
+impl Group {
+    /// Looks at everything anew. Cheap, but not free: called when something changed or a deadline has passed.
+    pub(super) fn evaluate(&mut self, now: Instant) {
+        self.evaluated_at = now;
+        self.dirty = false;
+        self.refresh_links(now);
+        self.doubt_own_view(now);
+        self.revisit_deferred(now);
+        self.consider_proposal(now);
+    }
+
+    /// The state of each link, told to the log, and to the peers before the next heartbeat.
+    fn refresh_links(&mut self, now: Instant) {
+        let (me, timing) = (self.me, self.timing);
+        let mut changes = Vec::new();
+        for peer in self.peers.values_mut() {
+            let state = if !peer.is_heard(&timing, now) {
+                LinkState::Silent
+            } else if peer.is_two_way(me, &timing, now) {
+                LinkState::TwoWay
+            } else {
+                LinkState::OneWay
+            };
+            if state == peer.link_state {
+                continue;
+            }
+            peer.link_state = state;
+            peer.two_way_since = (state == LinkState::TwoWay).then_some(now);
+            let silent_for = match (state, peer.heard_at) {
+                (LinkState::Silent, Some(at)) => now.since(at),
+                _ => Duration::ZERO,
+            };
+            if state == LinkState::Silent {
+                peer.forget();
+                if let Some(incarnation) = peer.incarnation {
+                    peer.link.reset(incarnation);
+                }
+            }
+            changes.push(Event::Link { peer: peer.id, state, silent_for });
+        }
+        if !changes.is_empty() {
+            self.hasten_heartbeat(now);
+        }
+        for change in changes {
+            self.event(change);
+        }
+    }
+
+    /// Lets go of a view that the others have left behind.
+    fn doubt_own_view(&mut self, now: Instant) {
+        let Some(view) = self.view.clone() else { return };
+        let others: Vec<_> = view
+            .members
+            .iter()
+            .filter(|&(&id, _)| id != self.me)
+            .filter_map(|(id, incarnation)| {
+                // A restarted peer no longer speaks for the member that it was.
+                self.peers.get(id).filter(|peer| peer.incarnation == Some(*incarnation))
+            })
+            .collect();
+        if others.iter().any(|peer| {
+            peer.link_state != LinkState::Silent
+                && peer.view > view.id
+                && !peer.row.get(&self.me).is_some_and(|entry| entry.in_view)
+        }) {
+            self.lose_view("a member is in a newer view without this node", now);
+            return;
+        }
+        // docs/protocol.md, "Letting go": nobody has promised anything for a heartbeat less than the failure timeout,
+        // and not because everybody is gone: somebody is heard that does not hear us, or renews no promise.
+        let patience = self.timing.failure_timeout.saturating_sub(self.timing.heartbeat);
+        let timing = &self.timing;
+        let unpromised = !others.is_empty()
+            && others.iter().all(|peer| {
+                let promised = peer.promised_at.map_or(view.at, |at| at.max(view.at));
+                now >= promised + patience
+            });
+        let somebody_denies_us = others.iter().any(|peer| {
+            peer.link_state != LinkState::Silent
+                && (peer.echo_is_stale(timing) || peer.is_promise_withheld(timing))
+        });
+        if unpromised && somebody_denies_us {
+            self.lose_view("the members that are heard no longer echo this node", now);
+        }
+    }
+
+    pub(super) fn lose_view(&mut self, why: &'static str, now: Instant) {
+        self.view = None;
+        self.joining_since = now;
+        self.wanted_since = None;
+        self.dirty = true;
+        self.hasten_heartbeat(now);
+        self.outputs.push_back(GroupOutput::ViewLost { why });
+        self.event(Event::ViewLost { why });
+    }
+
+    /// The best set of nodes that this node could be in a view with, by what everybody says.
+    pub(super) fn best_set(&self, now: Instant) -> BTreeMap<NodeId, Incarnation> {
+        let nodes: Vec<NodeId> = self
+            .ranks
+            .iter()
+            .copied()
+            .filter(|&id| {
+                id == self.me
+                    || self.peers.get(&id).is_some_and(|p| p.link_state == LinkState::TwoWay)
+            })
+            .collect();
+        let mut matrix = Matrix::new(nodes.iter().map(|&id| (id, self.is_present(id))));
+        for (a, &first) in nodes.iter().enumerate() {
+            for (b, &second) in nodes.iter().enumerate().skip(a + 1) {
+                if first != self.me && second != self.me && !self.pair_is_usable(first, second, now)
+                {
+                    matrix.break_pair(a, b);
+                }
+            }
+        }
+        let me = nodes.iter().position(|&id| id == self.me).unwrap_or(0);
+        matrix
+            .best_with(me)
+            .into_iter()
+            .filter_map(|id| Some((id, self.incarnation_of(id)?)))
+            .collect()
+    }
+
+    /// A member of the present view in its present incarnation.
+    fn is_present(&self, id: NodeId) -> bool {
+        self.view.as_ref().is_some_and(|view| {
+            view.members.get(&id).is_some_and(|&i| self.incarnation_of(id) == Some(i))
+        })
+    }
+
+    /// Whether two peers hear each other, by what they say. To be taken into a view together they must both say so. To
+    /// be separated one must have said that it does not hear the other, and the other must have been alive since then:
+    /// somebody who has just died is missed by one peer a moment before the next.
+    fn pair_is_usable(&self, a: NodeId, b: NodeId, now: Instant) -> bool {
+        let (Some(peer_a), Some(peer_b)) = (self.peers.get(&a), self.peers.get(&b)) else {
+            return false;
+        };
+        let says = |peer: &super::Peer, other: NodeId| peer.row.get(&other).copied();
+        if self.is_present(a) && self.is_present(b) {
+            let grace = self.timing.heartbeat * 3 / 2;
+            let denied = |peer: &super::Peer, other: &super::Peer| {
+                says(peer, other.id).is_some_and(|entry| {
+                    !entry.heard
+                        && now >= entry.since + grace
+                        && other.heard_at.is_some_and(|at| at >= entry.since + grace)
+                })
+            };
+            !denied(peer_a, peer_b) && !denied(peer_b, peer_a)
+        } else {
+            says(peer_a, b).is_some_and(|entry| entry.heard)
+                && says(peer_b, a).is_some_and(|entry| entry.heard)
+        }
+    }
+
+    /// Proposes a view if one is wanted and it is our turn.
+    fn consider_proposal(&mut self, now: Instant) {
+        self.attempt_at = None;
+        let target = self.best_set(now);
+        let satisfied = self.view.as_ref().is_some_and(|view| view.members == target);
+        if satisfied && !self.is_agreeing() {
+            self.wanted_since = None;
+            self.proposal = None;
+            for peer in self.peers.values_mut() {
+                peer.frozen_at = None;
+            }
+            return;
+        }
+        let wanted_since = *self.wanted_since.get_or_insert(now);
+        match self.proposal_due(&target, wanted_since, now) {
+            Some(at) if now >= at => self.propose(target, now),
+            other => {
+                // Pairs and settling times are looked at again while anything is amiss.
+                let again = now + self.timing.heartbeat / 2;
+                self.attempt_at = Some(other.map_or(again, |at| at.min(again)));
+            }
+        }
+    }
+
+    /// When this node should propose `target`; `None` if something else has to happen first.
+    fn proposal_due(
+        &self,
+        target: &BTreeMap<NodeId, Incarnation>,
+        wanted_since: Instant,
+        now: Instant,
+    ) -> Option<Instant> {
+        let timeout = self.timing.failure_timeout;
+        let position =
+            self.ranks.iter().filter(|id| target.contains_key(id)).position(|&id| id == self.me)?;
+        let patience = timeout * u32::try_from(position).unwrap_or(u32::MAX);
+        if self.would_rob_a_view(target) || self.must_defer_to_one_way_peer(target) {
+            return None;
+        }
+        let mut due = wanted_since + patience;
+        if let Some(accepted) = &self.accepted
+            && accepted.awaits_install
+        {
+            let alive = accepted.members.iter().all(|(id, i)| target.get(id) == Some(i));
+            let coordinator = accepted.ballot.coordinator;
+            if coordinator == self.me && !alive {
+                // One of those we asked is gone: ask the others at once.
+                due = now;
+            } else if alive || target.contains_key(&coordinator) {
+                due = due.max(accepted.at + timeout + patience);
+            }
+        } else {
+            due = due.max(self.settled_at(target, wanted_since));
+        }
+        Some(due.max(self.hold_off_until))
+    }
+
+    /// The proposal would take live members away from a view that is at least as large: they would refuse.
+    fn would_rob_a_view(&self, target: &BTreeMap<NodeId, Incarnation>) -> bool {
+        self.peers.values().any(|peer| {
+            target.contains_key(&peer.id)
+                && peer.view != ViewId::NONE
+                && self.view.as_ref().is_none_or(|view| view.id != peer.view)
+                && {
+                    let members = peer.row.values().filter(|entry| entry.in_view).count() + 1;
+                    let left_out = peer.row.iter().any(|(id, entry)| {
+                        entry.in_view && entry.heard && *id != self.me && !target.contains_key(id)
+                    });
+                    left_out && target.len() <= members
+                }
+        })
+    }
+
+    /// A node that only hears others, and is heard by nobody, must not take everything: whoever it hears is alive and
+    /// serves without it.
+    fn must_defer_to_one_way_peer(&self, target: &BTreeMap<NodeId, Incarnation>) -> bool {
+        target.len() == 1 && self.peers.values().any(|peer| peer.link_state == LinkState::OneWay)
+    }
+
+    /// A larger view waits a moment for those who are about to be in it, so that two halves meet in one step, and a
+    /// cluster that starts does not go through every size.
+    fn settled_at(&self, target: &BTreeMap<NodeId, Incarnation>, wanted_since: Instant) -> Instant {
+        let somebody_serves = self.view.is_some()
+            || self
+                .peers
+                .values()
+                .any(|peer| target.contains_key(&peer.id) && peer.view != ViewId::NONE);
+        if !somebody_serves {
+            let complete = target.len() == self.ranks.len();
+            let listened = self.joining_since + self.timing.failure_timeout + self.timing.heartbeat;
+            return if complete { wanted_since } else { wanted_since.max(listened) };
+        }
+        let shrinking = self
+            .view
+            .as_ref()
+            .is_some_and(|view| view.members.iter().any(|(id, i)| target.get(id) != Some(i)));
+        if shrinking {
+            return wanted_since;
+        }
+        let expected: BTreeSet<NodeId> = self
+            .peers
+            .values()
+            .filter(|peer| peer.link_state != LinkState::Silent)
+            .flat_map(|peer| {
+                let theirs =
+                    peer.row.iter().filter(|(_, e)| e.heard && e.in_view).map(|(&id, _)| id);
+                theirs.chain([peer.id])
+            })
+            .collect();
+        let complete = expected.iter().all(|id| target.contains_key(id));
+        if complete { wanted_since } else { wanted_since + self.timing.heartbeat }
+    }
+}

@@ -1,0 +1,218 @@
+//! One node: the embedded group engine and the agent, joined.
+//!
+//! Contract: *mutate, drain, then wait*. After every `handle_*` or [`Node::leave`], call [`Node::poll_output`] until it
+//! returns `None`, then sleep until [`Node::poll_timeout`].
+
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use core::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
+
+pub use crate::agent::AddressOutcome;
+use crate::agent::{Agent, AgentOutput};
+use crate::config::NodeConfig;
+use crate::event::Event;
+pub use crate::group::Destination;
+use crate::group::{Group, GroupOutput};
+use crate::id::Incarnation;
+use crate::names::Names;
+use crate::time::{Deadline, Duration, Instant};
+use crate::vip::VipId;
+
+/// What the node wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Transmit {
+        /// Where to.
+        to: Destination,
+        /// The bytes.
+        datagram: Vec<u8>,
+    },
+    /// These VIPs and no others shall be on this machine.
+    Hold {
+        /// Grows with each change; outcomes name it.
+        generation: u64,
+        /// The whole set.
+        vips: BTreeSet<VipId>,
+    },
+    /// Announce these once more: an overlap was possible.
+    Announce {
+        /// VIPs that are held.
+        vips: BTreeSet<VipId>,
+    },
+    /// Something worth logging, counting or checking.
+    Event(Event),
+    /// The node has left: everything is released and the peers are told. Nothing follows.
+    Left,
+}
+
+/// How far a graceful departure has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Departure {
+    No,
+    /// Handing over; what is still here at this instant is just released.
+    Draining(Instant),
+    /// Releasing; at this instant we go even if a release is not confirmed.
+    Releasing(Instant),
+    Done,
+}
+
+/// For how long a hand-over may take before a departing node releases what is left.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// For how long a departing node waits for its kernel.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+
+/// One node of the cluster.
+pub struct Node {
+    config: NodeConfig,
+    names: Names,
+    incarnation: Incarnation,
+    group: Group,
+    agent: Agent,
+    departure: Departure,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// Starts a node that is in no view. Its machine must be free of VIPs.
+    pub fn new(config: NodeConfig, incarnation: Incarnation, now: Instant) -> Self {
+        let agent = Agent::new(&config, now);
+        let group = Group::new(&config, agent.fingerprint(), incarnation, now);
+        let names = Names::new(
+            config.nodes.iter().map(|node| node.name.as_str()),
+            config.vips.iter().map(|definition| &*definition.vip),
+        );
+        Self {
+            config,
+            names,
+            incarnation,
+            group,
+            agent,
+            departure: Departure::No,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What people call the nodes and VIPs of this configuration.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Takes a datagram from the network.
+    pub fn handle_datagram(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) {
+        self.group.handle_datagram(from, datagram, now);
+        self.pump(now);
+    }
+
+    /// An address operation ended.
+    pub fn handle_addresses(&mut self, outcome: AddressOutcome, now: Instant) {
+        self.agent.handle_addresses(outcome, now);
+        self.pump(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.group.handle_timeout(now);
+        if self.agent.poll_timeout().at <= now {
+            self.agent.handle_timeout(now);
+        }
+        self.pump(now);
+    }
+
+    /// Starts a graceful departure: hands over, releases, tells the peers, then [`Output::Left`].
+    pub fn leave(&mut self, now: Instant) {
+        if self.departure == Departure::No {
+            self.departure = Departure::Draining(now + DRAIN_MAX);
+            self.agent.drain(now);
+            self.pump(now);
+        }
+    }
+
+    /// What to do next; `None` when the caller may wait.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Node::handle_timeout`].
+    pub fn poll_timeout(&self) -> Deadline {
+        let departure = match self.departure {
+            Departure::No => Deadline::NEVER,
+            Departure::Done => return Deadline::NEVER,
+            Departure::Draining(at) => Deadline::new(at, "handing over has taken too long"),
+            Departure::Releasing(at) => Deadline::new(at, "releasing has taken too long"),
+        };
+        self.group.poll_timeout().min(self.agent.poll_timeout()).min(departure)
+    }
+
+    /// Moves what one machine says to the other, until both are quiet.
+    fn pump(&mut self, now: Instant) {
+        loop {
+            while let Some(output) = self.group.poll_output() {
+                self.handle_group(output, now);
+            }
+            let Some(output) = self.agent.poll_output() else {
+                if self.depart_if_ready(now) {
+                    continue;
+                }
+                break;
+            };
+            match output {
+                AgentOutput::Hold { generation, vips } => {
+                    self.outputs.push_back(Output::Hold { generation, vips });
+                }
+                AgentOutput::Announce { vips } => self.outputs.push_back(Output::Announce { vips }),
+                AgentOutput::Send { to, bytes } => self.group.send(to, bytes, now),
+                AgentOutput::Event(event) => self.outputs.push_back(Output::Event(event)),
+            }
+        }
+    }
+
+    fn handle_group(&mut self, output: GroupOutput, now: Instant) {
+        match output {
+            GroupOutput::Transmit { to, datagram } => {
+                self.outputs.push_back(Output::Transmit { to, datagram });
+            }
+            GroupOutput::StateWanted { ballot, digest } => {
+                let state = self.agent.state(digest);
+                self.group.provide_state(ballot, state, now);
+            }
+            GroupOutput::DecisionWanted { ballot, states } => {
+                let decision = self.agent.decide(ballot, &states);
+                self.group.provide_decision(ballot, decision, now);
+            }
+            GroupOutput::View { view, members: _, decision } => {
+                self.agent.handle_view(view, &decision, now);
+            }
+            GroupOutput::ViewLost { why: _ } => self.agent.handle_view_lost(now),
+            GroupOutput::Message { from, bytes } => self.agent.handle_message(from, &bytes, now),
+            GroupOutput::Event(event) => self.outputs.push_back(Output::Event(event)),
+        }
+    }
+
+    /// Takes the next step of a departure when the one before is complete or has taken too long. Returns whether it did.
+    fn depart_if_ready(&mut self, now: Instant) -> bool {
+        if let Departure::Draining(until) = self.departure
+            && (self.agent.is_drained() || now >= until)
+        {
+            self.departure = Departure::Releasing(now + RELEASE_MAX);
+            self.agent.give_up();
+            return true;
+        }
+        if let Departure::Releasing(until) = self.departure
+            && (self.agent.is_empty() && self.group.is_idle() || now >= until)
+        {
+            self.departure = Departure::Done;
+            self.group.leave();
+            while let Some(output) = self.group.poll_output() {
+                self.handle_group(output, now);
+            }
+            self.outputs.push_back(Output::Event(Event::Left));
+            self.outputs.push_back(Output::Left);
+        }
+        false
+    }
+}

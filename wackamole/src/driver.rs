@@ -1,0 +1,223 @@
+//! The one loop: feeds the machines, executes their outputs. The same in production and in the simulator.
+//!
+//! Everything is polled here, nothing spawned: dropping the future cancels all of it, and a panic cannot be swallowed.
+//! Deadlines come first in each turn, so a flood of datagrams cannot starve them, and a node that was stopped looks at its
+//! own clock before it believes or sends anything.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use wackamole_protocol::event::Event;
+use wackamole_protocol::node::{Destination, Node, Output};
+use wackamole_protocol::status::Status;
+use wackamole_protocol::time::{Deadline, Instant};
+use wackamole_protocol::vip::Vip;
+
+use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock, Network, Work};
+use crate::reconcile::Reconciler;
+
+/// Datagrams taken in one turn before deadlines are looked at again.
+const DATAGRAMS_PER_TURN: usize = 64;
+/// Address outcomes taken in one turn, so that many of them are told to the peers in one message.
+const OUTCOMES_PER_TURN: usize = 256;
+/// Larger than any datagram that a daemon sends; the rest of a longer one is cut off, which its tag then shows.
+const BUFFER: usize = 2_048;
+/// The ticket of the clean-up at the start; the reconciler counts from zero.
+const CLEAN_UP: u64 = u64::MAX;
+
+/// What the control socket may ask of a running node.
+#[derive(Debug)]
+pub enum Command {
+    /// A snapshot of what the node knows.
+    Status(oneshot::Sender<Status>),
+}
+
+/// Runs a node until it has left gracefully, which starts when `shutdown` is ready.
+///
+/// Leftovers of an earlier daemon are removed before the first heartbeat is sent. `observe` is called for every event,
+/// in order. A local fault of the network is told there once per kind of error and does not end the run.
+///
+/// # Errors
+/// The clean-up at the start failed: nothing has been sent, and nothing is held.
+#[allow(clippy::too_many_arguments)] // the whole environment of a node, each part by its trait
+pub async fn run(
+    mut node: Node,
+    vips: &[Arc<Vip>],
+    network: &impl Network,
+    clock: &impl Clock,
+    addresses: &impl Addresses,
+    commands: &mut mpsc::Receiver<Command>,
+    observe: &mut impl FnMut(Instant, Observation<'_>),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), AddressError> {
+    clean_up(addresses).await?;
+    let mut reconciler = Reconciler::new(vips.iter().cloned());
+    let mut shutdown = pin!(shutdown);
+    let mut leaving = false;
+    let mut commands_open = true;
+    let mut buffer = [0; BUFFER];
+    let mut faults = BTreeMap::new();
+    loop {
+        let now = clock.now();
+        if node.poll_timeout().at <= now {
+            node.handle_timeout(now);
+        }
+        if reconciler.poll_timeout().at <= now {
+            reconciler.handle_timeout(now);
+        }
+        if execute(&mut node, &mut reconciler, network, addresses, observe, &mut faults, clock) {
+            return Ok(());
+        }
+        let deadline: Deadline = node.poll_timeout().min(reconciler.poll_timeout());
+        tokio::select! {
+            biased;
+            () = clock.sleep_until(deadline.at) => {}
+            event = addresses.next() => {
+                let now = clock.now();
+                reconciler.handle_event(event, now);
+                for _ in 1..OUTCOMES_PER_TURN {
+                    tokio::select! {
+                        biased;
+                        event = addresses.next() => reconciler.handle_event(event, now),
+                        () = std::future::ready(()) => break,
+                    }
+                }
+            }
+            () = &mut shutdown, if !leaving => {
+                leaving = true;
+                node.leave(clock.now());
+            }
+            command = commands.recv(), if commands_open => match command {
+                Some(Command::Status(reply)) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(node.status(clock.now()));
+                }
+                None => commands_open = false,
+            },
+            received = network.recv(&mut buffer) => {
+                receive(&mut node, network, clock, &mut buffer, received, observe, &mut faults);
+            }
+        }
+    }
+}
+
+/// What the observer is told.
+#[derive(Debug)]
+pub enum Observation<'a> {
+    /// The node says that something happened.
+    Event(&'a Event),
+    /// The network of this machine does not do what it should.
+    NetworkFault {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        error: &'a io::Error,
+    },
+}
+
+/// Faults that have been told, by action and kind, so that a dead interface does not fill the log.
+type Faults = BTreeMap<&'static str, io::ErrorKind>;
+
+async fn clean_up(addresses: &impl Addresses) -> Result<(), AddressError> {
+    addresses.submit(Work { ticket: CLEAN_UP, action: Action::CleanUp });
+    loop {
+        if let AddressEvent::Done { ticket: CLEAN_UP, result } = addresses.next().await {
+            return result;
+        }
+    }
+}
+
+/// Takes the datagram that woke us and those behind it, up to a bound.
+fn receive(
+    node: &mut Node,
+    network: &impl Network,
+    clock: &impl Clock,
+    buffer: &mut [u8],
+    first: io::Result<(usize, SocketAddr)>,
+    observe: &mut impl FnMut(Instant, Observation<'_>),
+    faults: &mut Faults,
+) {
+    let mut received = first;
+    for _ in 0..DATAGRAMS_PER_TURN {
+        match received {
+            Ok((length, from)) => node.handle_datagram(from, &buffer[..length], clock.now()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                tell_fault("receive", Err(error), clock.now(), observe, faults);
+                return;
+            }
+        }
+        // A deadline that has come waits for no datagram.
+        if node.poll_timeout().at <= clock.now() {
+            return;
+        }
+        received = network.try_recv(buffer);
+    }
+}
+
+/// Carries out what the machines want. Returns whether the node has left.
+fn execute(
+    node: &mut Node,
+    reconciler: &mut Reconciler,
+    network: &impl Network,
+    addresses: &impl Addresses,
+    observe: &mut impl FnMut(Instant, Observation<'_>),
+    faults: &mut Faults,
+    clock: &impl Clock,
+) -> bool {
+    let now = clock.now();
+    loop {
+        while let Some(output) = node.poll_output() {
+            match output {
+                Output::Transmit { to: Destination::Peer(to), datagram } => {
+                    tell_fault("send", network.send(to, &datagram), now, observe, faults);
+                }
+                Output::Transmit { to: Destination::Group, datagram } => {
+                    let sent = network.send_group(&datagram);
+                    tell_fault("send to the multicast group", sent, now, observe, faults);
+                }
+                Output::Hold { generation, vips } => {
+                    reconciler.handle_desired(generation, &vips, now);
+                }
+                Output::Announce { vips } => reconciler.announce_again(&vips, now),
+                Output::Event(event) => observe(now, Observation::Event(&event)),
+                Output::Left => return true,
+            }
+        }
+        while let Some(work) = reconciler.poll_work() {
+            addresses.submit(work);
+        }
+        let mut quiet = true;
+        while let Some(outcome) = reconciler.poll_outcome() {
+            node.handle_addresses(outcome, now);
+            quiet = false;
+        }
+        if quiet {
+            return false;
+        }
+    }
+}
+
+fn tell_fault(
+    action: &'static str,
+    result: io::Result<()>,
+    now: Instant,
+    observe: &mut impl FnMut(Instant, Observation<'_>),
+    faults: &mut Faults,
+) {
+    match result {
+        Ok(()) => {
+            faults.remove(action);
+        }
+        Err(error) => {
+            if faults.insert(action, error.kind()) != Some(error.kind()) {
+                observe(now, Observation::NetworkFault { action, error: &error });
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Desired × actual → address work, in order. Pure: the driver carries its work to the `Addresses` of the environment and
+//! brings the outcomes back.
+//!
+//! One piece of work at a time per VIP. What is gone is put back with back-off, what fails is tried again with back-off,
+//! what is held is announced at once, again at growing spacing, and then at a low rate. Whether an address is really
+//! there is the worker's knowledge, never assumed here.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use wackamole_protocol::node::AddressOutcome;
+use wackamole_protocol::time::{Deadline, Duration, Instant};
+use wackamole_protocol::vip::{Vip, VipId};
+
+use crate::env::{Action, AddressError, AddressEvent, Work};
+
+/// Pause before the first new try; doubles with each further one.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// After this many failures in a row the VIP is offered to others.
+const FAILURES_MAX: u32 = 3;
+/// Held for so long, an address that vanishes is put back as fast as the first time.
+const STABLE: Duration = Duration::from_secs(60);
+/// An acquire that takes longer is reported: the call may yet complete, so nobody else may have the VIP.
+const STUCK: Duration = Duration::from_secs(2);
+/// Pauses between announcements. At least 1.1 s: older kernels ignore a second one that comes sooner (locktime).
+const ANNOUNCE_AGAIN: [Duration; 4] = [
+    Duration::from_millis(1_100),
+    Duration::from_millis(2_200),
+    Duration::from_millis(4_400),
+    Duration::from_millis(8_800),
+];
+/// Then at a low rate, because switches forget a MAC sooner (300 s) than gateways an ARP entry (20 min or more).
+const REFRESH_MIN: Duration = Duration::from_secs(60);
+/// Spread of the low rate, so that the VIPs of a machine do not speak all at once.
+const REFRESH_SPREAD_MS: u64 = 40_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Actual {
+    Unknown,
+    Absent,
+    Present,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Acquire,
+    Release,
+}
+
+#[derive(Debug)]
+struct Entry {
+    vip: Arc<Vip>,
+    desired: bool,
+    /// The generation in which `desired` changed last.
+    generation: u64,
+    /// The outcome for that generation has been told.
+    told: bool,
+    actual: Actual,
+    in_flight: Option<(u64, Operation)>,
+    in_flight_since: Instant,
+    stuck_told: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    present_since: Instant,
+    announce_at: Option<Instant>,
+    announced: usize,
+}
+
+/// Steps from what is to what shall be.
+#[derive(Debug)]
+pub struct Reconciler {
+    entries: BTreeMap<VipId, Entry>,
+    tickets: BTreeMap<u64, VipId>,
+    next_ticket: u64,
+    work: VecDeque<Work>,
+    outcomes: VecDeque<AddressOutcome>,
+}
+
+impl Reconciler {
+    /// Nothing is desired, and nothing known of what is there.
+    pub fn new(vips: impl IntoIterator<Item = Arc<Vip>>) -> Self {
+        let entry = |vip: Arc<Vip>| Entry {
+            vip,
+            desired: false,
+            generation: 0,
+            told: true,
+            actual: Actual::Unknown,
+            in_flight: None,
+            in_flight_since: Instant::ORIGIN,
+            stuck_told: false,
+            failures: 0,
+            retry_at: None,
+            present_since: Instant::ORIGIN,
+            announce_at: None,
+            announced: 0,
+        };
+        Self {
+            entries: vips.into_iter().map(|vip| (vip.id(), entry(vip))).collect(),
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            work: VecDeque::new(),
+            outcomes: VecDeque::new(),
+        }
+    }
+
+    /// These VIPs and no others shall be on this machine. Releases come before acquires.
+    pub fn handle_desired(&mut self, generation: u64, desired: &BTreeSet<VipId>, now: Instant) {
+        let changed: Vec<VipId> = self
+            .entries
+            .iter()
+            .filter(|(vip, entry)| entry.desired != desired.contains(vip))
+            .map(|(&vip, _)| vip)
+            .collect();
+        for vip in &changed {
+            if let Some(entry) = self.entries.get_mut(vip) {
+                entry.desired = !entry.desired;
+                entry.generation = generation;
+                entry.told = false;
+                entry.failures = 0;
+                entry.retry_at = None;
+                if !entry.desired {
+                    entry.announce_at = None;
+                }
+            }
+        }
+        for release in [true, false] {
+            for &vip in &changed {
+                if self.entries.get(&vip).is_some_and(|entry| entry.desired != release) {
+                    self.advance(vip, now);
+                }
+            }
+        }
+    }
+
+    /// Announces VIPs once more from the beginning, if they are there.
+    pub fn announce_again(&mut self, vips: &BTreeSet<VipId>, now: Instant) {
+        for vip in vips {
+            if let Some(entry) = self.entries.get_mut(vip)
+                && entry.actual == Actual::Present
+            {
+                entry.announced = 0;
+                entry.announce_at = Some(now);
+            }
+        }
+        self.announce_due(now);
+    }
+
+    /// The worker reports.
+    pub fn handle_event(&mut self, event: AddressEvent, now: Instant) {
+        match event {
+            AddressEvent::Done { ticket, result } => {
+                if let Some(vip) = self.tickets.remove(&ticket) {
+                    self.handle_done(vip, ticket, result, now);
+                }
+            }
+            AddressEvent::Vanished(vip) => self.handle_vanished(vip, now),
+            AddressEvent::InterfacesChanged => {
+                for vip in self.entries.keys().copied().collect::<Vec<_>>() {
+                    if let Some(entry) = self.entries.get_mut(&vip) {
+                        entry.retry_at = entry.retry_at.map(|at| at.min(now + RETRY_FIRST));
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_done(
+        &mut self,
+        vip: VipId,
+        ticket: u64,
+        result: Result<(), AddressError>,
+        now: Instant,
+    ) {
+        let Some(entry) = self.entries.get_mut(&vip) else { return };
+        let Some((_, operation)) = entry.in_flight.take_if(|(t, _)| *t == ticket) else {
+            return; // an announcement; its failure is repaired by the next one
+        };
+        match (operation, result) {
+            (Operation::Acquire, Ok(())) => {
+                entry.actual = Actual::Present;
+                entry.present_since = now;
+                // Put back, or there at last: the agent may believe otherwise.
+                entry.told &= entry.failures == 0;
+                if entry.desired {
+                    entry.announced = 0;
+                    entry.announce_at = Some(now);
+                }
+            }
+            (Operation::Release, Ok(())) => entry.actual = Actual::Absent,
+            (operation, Err(error)) => {
+                // The worker leaves nothing behind after a failed acquire. A failed release leaves everything open.
+                entry.actual = match operation {
+                    Operation::Acquire => Actual::Absent,
+                    Operation::Release => Actual::Unknown,
+                };
+                entry.failures += 1;
+                let wanted = (operation == Operation::Acquire) == entry.desired;
+                if wanted {
+                    let pause = RETRY_FIRST * 2u32.saturating_pow(entry.failures - 1);
+                    entry.retry_at = Some(now + pause.min(RETRY_MAX));
+                    let hopeless = !matches!(error, AddressError::Other(_));
+                    self.outcomes.push_back(AddressOutcome::Failed {
+                        vip,
+                        generation: entry.generation,
+                        error: error.to_string(),
+                        given_up: operation == Operation::Acquire
+                            && (hopeless || entry.failures >= FAILURES_MAX),
+                    });
+                }
+            }
+        }
+        self.advance(vip, now);
+        self.announce_due(now);
+    }
+
+    fn handle_vanished(&mut self, vip: VipId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&vip) else { return };
+        if !entry.desired || entry.actual != Actual::Present {
+            return;
+        }
+        if now.since(entry.present_since) >= STABLE {
+            entry.failures = 0;
+        }
+        let retry_in = (RETRY_FIRST * 2u32.saturating_pow(entry.failures)).min(RETRY_MAX);
+        entry.actual = Actual::Absent;
+        entry.announce_at = None;
+        entry.failures += 1;
+        entry.retry_at = Some(now + retry_in);
+        self.outcomes.push_back(AddressOutcome::Vanished { vip, retry_in });
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for vip in self.entries.keys().copied().collect::<Vec<_>>() {
+            if self
+                .entries
+                .get_mut(&vip)
+                .is_some_and(|entry| entry.retry_at.take_if(|at| now >= *at).is_some())
+            {
+                self.advance(vip, now);
+            }
+            if let Some(entry) = self.entries.get_mut(&vip)
+                && entry.in_flight.is_some()
+                && !entry.stuck_told
+                && now >= entry.in_flight_since + STUCK
+            {
+                entry.stuck_told = true;
+                self.outcomes.push_back(AddressOutcome::Failed {
+                    vip,
+                    generation: entry.generation,
+                    error: format!("the kernel has not answered for {STUCK:?}"),
+                    given_up: false,
+                });
+            }
+        }
+        self.announce_due(now);
+    }
+
+    /// When to call [`Reconciler::handle_timeout`].
+    pub fn poll_timeout(&self) -> Deadline {
+        self.entries
+            .values()
+            .flat_map(|entry| {
+                let stuck = (entry.in_flight.is_some() && !entry.stuck_told).then_some(
+                    Deadline::new(entry.in_flight_since + STUCK, "address work is stuck"),
+                );
+                let retry = entry.retry_at.map(|at| Deadline::new(at, "address work again"));
+                let announce = entry.announce_at.map(|at| Deadline::new(at, "an announcement"));
+                [stuck, retry, announce].into_iter().flatten()
+            })
+            .min()
+            .unwrap_or(Deadline::NEVER)
+    }
+
+    /// Work to hand to the worker, in order.
+    pub fn poll_work(&mut self) -> Option<Work> {
+        self.work.pop_front()
+    }
+
+    /// What to tell the agent.
+    pub fn poll_outcome(&mut self) -> Option<AddressOutcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// Takes the next step for one VIP: tells that all is as desired, or submits work, unless some is in flight.
+    fn advance(&mut self, vip: VipId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&vip) else { return };
+        if entry.in_flight.is_some() || entry.retry_at.is_some() {
+            return;
+        }
+        let wanted = if entry.desired { Actual::Present } else { Actual::Absent };
+        if entry.actual == wanted {
+            entry.retry_at = None;
+            if !entry.told {
+                entry.told = true;
+                let generation = entry.generation;
+                self.outcomes.push_back(if entry.desired {
+                    AddressOutcome::Held { vip, generation }
+                } else {
+                    AddressOutcome::Released { vip, generation }
+                });
+                if entry.desired && entry.announce_at.is_none() {
+                    entry.announced = 0;
+                    entry.announce_at = Some(now);
+                }
+            }
+            return;
+        }
+        let (operation, action) = if entry.desired {
+            (Operation::Acquire, Action::Acquire(entry.vip.clone()))
+        } else {
+            (Operation::Release, Action::Release(entry.vip.clone()))
+        };
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        entry.in_flight = Some((ticket, operation));
+        entry.in_flight_since = now;
+        entry.stuck_told = false;
+        self.tickets.insert(ticket, vip);
+        self.work.push_back(Work { ticket, action });
+    }
+
+    fn announce_due(&mut self, now: Instant) {
+        for (vip, entry) in &mut self.entries {
+            if entry.announce_at.is_none_or(|at| now < at) {
+                continue;
+            }
+            entry.announce_at = None;
+            if entry.actual != Actual::Present || !entry.desired {
+                continue;
+            }
+            let pause = ANNOUNCE_AGAIN.get(entry.announced).copied().unwrap_or_else(|| {
+                REFRESH_MIN + Duration::from_millis((vip.0 ^ now_millis(now)) % REFRESH_SPREAD_MS)
+            });
+            entry.announced += 1;
+            entry.announce_at = Some(now + pause);
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            self.work.push_back(Work { ticket, action: Action::Announce(entry.vip.clone()) });
+        }
+    }
+}
+
+fn now_millis(now: Instant) -> u64 {
+    u64::try_from(now.since_origin().as_millis()).unwrap_or(0)
+}
