@@ -3,6 +3,9 @@
 //! The tag is verified before anything behind the clear prefix is looked at, so an unauthenticated sender reaches four
 //! comparisons and one HMAC and no more.
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;

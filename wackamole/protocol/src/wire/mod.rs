@@ -9,8 +9,6 @@ mod codec;
 mod echo;
 pub mod message;
 mod replay;
-#[cfg(test)]
-mod tests;
 
 pub use codec::{Codec, decode, encode};
 pub use replay::ReplayWindow;
