@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::leveller::Leveller;
 use super::members::MemberSet;
-use super::shares::{Grain, Shares};
-use super::{Candidate, Member, Ownership, Roster, in_id_order};
+use super::rules::Roster;
+use super::shares::{Grain, Shares, Tally};
+use super::{Candidate, Member, Ownership, in_id_order};
 use crate::id::NodeId;
 use crate::vip::VipId;
 
@@ -39,13 +40,13 @@ pub fn balance(
     moves_max: Option<usize>,
 ) -> Vec<Move> {
     let roster = Roster::new(members);
-    let load = Load::new(&roster, candidates, current);
+    let load = Load::new(members, &roster, candidates, current);
     let fine = Shares::new(members, &roster, load.total, Grain::Fine);
     let coarse = Shares::new(members, &roster, load.total, Grain::Coarse);
 
     let levelled = load.level_out(&coarse);
     let everybody_has_its_share =
-        roster.may_own.iter().all(|member| coarse.is_fair(member, levelled.counts()[member]));
+        roster.may_own.iter().all(|member| levelled.tally().is_fair(member));
     let levelled = if everybody_has_its_share { levelled } else { load.level_out(&fine) };
 
     let mut plan = Plan::new(&fine, load.counts());
@@ -76,11 +77,12 @@ struct Movable {
 
 impl Load {
     fn new(
+        members: &[Member],
         roster: &Roster,
         candidates: &[Candidate],
         current: &BTreeMap<VipId, Ownership>,
     ) -> Self {
-        let mut load = Self { total: 0, fixed: vec![0; roster.members], movable: Vec::new() };
+        let mut load = Self { total: 0, fixed: vec![0; members.len()], movable: Vec::new() };
         for candidate in in_id_order(candidates) {
             let Some(ownership) = current.get(&candidate.vip) else { continue };
             let Some(owner) = roster.index(ownership.owner) else { continue };
@@ -124,15 +126,14 @@ impl Load {
 
 /// Moves that are decided, to be put in order.
 struct Plan<'a> {
-    shares: &'a Shares,
-    counts: Vec<usize>,
+    tally: Tally<'a>,
     /// By their present and their next owner.
     moves: BTreeMap<usize, BTreeMap<usize, Vec<VipId>>>,
 }
 
 impl<'a> Plan<'a> {
     fn new(shares: &'a Shares, counts: Vec<usize>) -> Self {
-        Self { shares, counts, moves: BTreeMap::new() }
+        Self { tally: Tally::new(shares, counts), moves: BTreeMap::new() }
     }
 
     fn add(&mut self, vip: VipId, from: usize, to: usize) {
@@ -145,10 +146,10 @@ impl<'a> Plan<'a> {
 
     /// The most useful one: from the most to the least loaded.
     fn next(&mut self) -> Option<(VipId, usize, usize)> {
-        let level = |member| self.shares.level(member, self.counts[member]);
-        let from = *self.moves.keys().max_by_key(|&&member| (level(member), Reverse(member)))?;
+        let sources = self.moves.keys().copied();
+        let from = sources.max_by_key(|&member| (self.tally.last(member), Reverse(member)))?;
         let targets = self.moves.get_mut(&from)?;
-        let to = *targets.keys().min_by_key(|&&m| self.shares.level(m, self.counts[m] + 1))?;
+        let to = targets.keys().copied().min_by_key(|&member| self.tally.next(member))?;
         let vips = targets.get_mut(&to)?;
         let vip = vips.pop()?;
         if vips.is_empty() {
@@ -157,8 +158,7 @@ impl<'a> Plan<'a> {
         if targets.is_empty() {
             self.moves.remove(&from);
         }
-        self.counts[from] -= 1;
-        self.counts[to] += 1;
+        self.tally.shift(from, to, 1);
         Some((vip, from, to))
     }
 }

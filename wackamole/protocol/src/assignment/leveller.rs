@@ -17,40 +17,36 @@
 //! part of a shortest plan, the shortest plan from there is exactly the rest long, and moves no piece that has moved.
 
 use core::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::members::MemberSet;
-use super::shares::{Level, Shares};
+use super::shares::{Shares, Tally};
 
 pub(super) struct Leveller<'a> {
-    shares: &'a Shares,
-    counts: Vec<usize>,
-    pieces: Vec<Piece>,
-    /// The pieces that are with each member, in no meaningful but a reproducible order.
-    with: Vec<Vec<usize>>,
-    /// How many pieces could go from one member to another, by cost: `[from × members + to]`.
-    edges: Vec<[usize; 3]>,
+    tally: Tally<'a>,
+    kinds: Vec<Kind>,
+    /// The index of each kind.
+    kind_indices: BTreeMap<Kind, usize>,
+    /// The owner of each piece.
+    owners: Vec<usize>,
+    /// The pieces that are with each member, by kind; no list is empty.
+    stock: Vec<BTreeMap<usize, Vec<usize>>>,
+    edges: Edges,
 }
 
-struct Piece {
-    allowed: MemberSet,
+/// Pieces with equal possibilities.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
     home: Option<usize>,
-    owner: usize,
+    allowed: MemberSet,
 }
 
-/// What a step does to the number of pieces away from home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a step from one member to another does to the number of pieces away from home.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     GoesHome,
     Wanders,
     LeavesHome,
-}
-
-impl Step {
-    const CHEAPEST_FIRST: [Self; 3] = [Self::GoesHome, Self::Wanders, Self::LeavesHome];
-
-    fn cost(self) -> isize {
-        self as isize - 1
-    }
 }
 
 /// How a member is reached by the cheapest path.
@@ -67,18 +63,19 @@ impl<'a> Leveller<'a> {
     pub(super) fn new(shares: &'a Shares, fixed: Vec<usize>) -> Self {
         let members = fixed.len();
         Self {
-            shares,
-            counts: fixed,
-            pieces: Vec::new(),
-            with: vec![Vec::new(); members],
-            edges: vec![[0; 3]; members * members],
+            tally: Tally::new(shares, fixed),
+            kinds: Vec::new(),
+            kind_indices: BTreeMap::new(),
+            owners: Vec::new(),
+            stock: vec![BTreeMap::new(); members],
+            edges: Edges::new(members),
         }
     }
 
     /// Adds a piece that is at home with a member and may go to any of `allowed`.
     pub(super) fn add_at_home(&mut self, home: usize, mut allowed: MemberSet) {
         allowed.insert(home);
-        self.add(Piece { allowed, home: Some(home), owner: home });
+        self.add(Kind { home: Some(home), allowed }, home);
     }
 
     /// Adds a piece without a home, for now with the least loaded of `allowed`.
@@ -88,23 +85,27 @@ impl<'a> Leveller<'a> {
     pub(super) fn add_anywhere(&mut self, allowed: MemberSet) {
         let owner = allowed
             .iter()
-            .min_by_key(|&member| (self.level_of_next(member), member))
+            .min_by_key(|&member| (self.tally.next(member), member))
             .expect("an open VIP has somebody to go to");
-        self.add(Piece { allowed, home: None, owner });
+        self.add(Kind { home: None, allowed }, owner);
     }
 
-    /// Takes improving paths until there are none.
+    /// Takes improving paths until there are none. Called once, after all pieces are there.
     pub(super) fn level_out(&mut self) {
-        let mut settled = vec![false; self.counts.len()];
+        for (member, stock) in self.stock.iter().enumerate() {
+            for (&kind, pieces) in stock {
+                self.edges.add(&self.kinds[kind], member, pieces.len());
+            }
+        }
+        let mut settled = vec![false; self.stock.len()];
         loop {
-            let unsettled =
-                || (0..settled.len()).filter(|&m| !settled[m] && !self.with[m].is_empty());
-            let Some(top) = unsettled().map(|m| self.level_of_last(m)).max() else { break };
-            let sources: Vec<_> = unsettled().filter(|&m| self.level_of_last(m) == top).collect();
+            let open = || (0..settled.len()).filter(|&m| !settled[m] && !self.stock[m].is_empty());
+            let Some(top) = open().map(|member| self.tally.last(member)).max() else { break };
+            let sources: Vec<_> = open().filter(|&member| self.tally.last(member) == top).collect();
 
             let reached = self.cheapest_paths(&sources);
             let improving = reached.iter().enumerate().filter_map(|(member, reach)| {
-                let level = self.level_of_next(member);
+                let level = self.tally.next(member);
                 reach.filter(|_| level < top).map(|reach| (reach.cost, level, member))
             });
             match improving.min() {
@@ -116,26 +117,28 @@ impl<'a> Leveller<'a> {
 
     /// The owners of the pieces, in the order in which the pieces were added.
     pub(super) fn owners(&self) -> impl Iterator<Item = usize> + '_ {
-        self.pieces.iter().map(|piece| piece.owner)
+        self.owners.iter().copied()
     }
 
     /// How many VIPs each member has.
-    pub(super) fn counts(&self) -> &[usize] {
-        &self.counts
+    pub(super) fn tally(&self) -> &Tally<'a> {
+        &self.tally
     }
 
-    fn level_of_last(&self, member: usize) -> Level {
-        self.shares.level(member, self.counts[member])
-    }
-
-    fn level_of_next(&self, member: usize) -> Level {
-        self.shares.level(member, self.counts[member] + 1)
+    fn add(&mut self, kind: Kind, owner: usize) {
+        let kind = *self.kind_indices.entry(kind).or_insert_with_key(|kind| {
+            self.kinds.push(kind.clone());
+            self.kinds.len() - 1
+        });
+        self.stock[owner].entry(kind).or_default().push(self.owners.len());
+        self.owners.push(owner);
+        self.tally.add(owner, 1);
     }
 
     /// Bellman and Ford: costs may be negative. Among paths of equal cost the one from the lowest-ranking source wins,
     /// because whoever ranks higher keeps what rounding leaves over.
     fn cheapest_paths(&self, sources: &[usize]) -> Vec<Option<Reach>> {
-        let members = self.counts.len();
+        let members = self.tally.members();
         let mut reached: Vec<Option<Reach>> = vec![None; members];
         for &source in sources {
             reached[source] = Some(Reach { cost: 0, source, last: None });
@@ -144,8 +147,8 @@ impl<'a> Leveller<'a> {
             let mut changed = false;
             for from in 0..members {
                 let Some(Reach { cost, source, .. }) = reached[from] else { continue };
-                for (to, known) in reached.iter_mut().enumerate() {
-                    let Some(step) = self.cheapest_step(from, to) else { continue };
+                for (known, step) in reached.iter_mut().zip(self.edges.from(from)) {
+                    let Some(step) = *step else { continue };
                     let cost = cost + step.cost();
                     let better = known.is_none_or(|known| {
                         (cost, Reverse(source)) < (known.cost, Reverse(known.source))
@@ -163,11 +166,6 @@ impl<'a> Leveller<'a> {
         reached
     }
 
-    fn cheapest_step(&self, from: usize, to: usize) -> Option<Step> {
-        let pieces = &self.edges[from * self.counts.len() + to];
-        Step::CHEAPEST_FIRST.into_iter().find(|&step| pieces[step as usize] > 0)
-    }
-
     /// Moves pieces along the path to `sink`, as many as go before a level or an edge on the path changes.
     fn shift(&mut self, reached: &[Option<Reach>], sink: usize) {
         let mut path = Vec::new();
@@ -175,67 +173,107 @@ impl<'a> Leveller<'a> {
         while let Some((from, step)) = reached[source].and_then(|reach| reach.last) {
             path.push((from, step, source));
             source = from;
-            assert!(path.len() < self.counts.len(), "no cycle has a negative cost");
+            assert!(path.len() < self.tally.members(), "no cycle has a negative cost");
         }
 
-        let members = self.counts.len();
-        let capacity = |&(from, step, to): &(usize, Step, usize)| {
-            self.edges[from * members + to][step as usize]
-        };
-        let capacity = path.iter().map(capacity).min().unwrap_or(0);
-        let (high, low) = (self.level_of_last(source), self.level_of_next(sink));
-        let as_high = |&n: &usize| self.shares.level(source, self.counts[source] - n) == high;
-        let as_low = |&n: &usize| self.shares.level(sink, self.counts[sink] + 1 + n) == low;
-        let amount =
-            (0..capacity.min(self.counts[source])).take_while(|n| as_high(n) && as_low(n)).count();
-
+        let capacity = path.iter().map(|&(from, step, to)| self.edges.count(from, step, to));
+        let amount = self.tally.steady(source, sink, capacity.min().unwrap_or(0));
         // From the sink backwards, so that no piece is passed on that has only just come.
         for (from, step, to) in path {
-            for _ in 0..amount {
-                self.move_one(from, step, to);
+            self.pass(from, step, to, amount);
+        }
+        self.tally.shift(source, sink, amount);
+    }
+
+    fn pass(&mut self, from: usize, step: Step, to: usize, amount: usize) {
+        let mut missing = amount;
+        let mut passed = Vec::new();
+        for (&kind, pieces) in &mut self.stock[from] {
+            if missing == 0 {
+                break;
+            }
+            if self.kinds[kind].step(from, to) == Some(step) {
+                let kept = pieces.len().saturating_sub(missing);
+                missing -= pieces.len() - kept;
+                passed.push((kind, pieces.split_off(kept)));
             }
         }
-    }
-
-    fn move_one(&mut self, from: usize, step: Step, to: usize) {
-        let fits = |&index: &usize| {
-            let piece = &self.pieces[index];
-            piece.allowed.contains(to) && piece.step(to) == step
-        };
-        let position = self.with[from].iter().rposition(fits).expect("the edge counts it");
-        let index = self.with[from].swap_remove(position);
-
-        self.counts[from] -= 1;
-        self.count_edges(index, |edge| *edge -= 1);
-        self.pieces[index].owner = to;
-        self.count_edges(index, |edge| *edge += 1);
-        self.counts[to] += 1;
-        self.with[to].push(index);
-    }
-
-    fn add(&mut self, piece: Piece) {
-        let (index, owner) = (self.pieces.len(), piece.owner);
-        self.pieces.push(piece);
-        self.count_edges(index, |edge| *edge += 1);
-        self.counts[owner] += 1;
-        self.with[owner].push(index);
-    }
-
-    fn count_edges(&mut self, index: usize, count: impl Fn(&mut usize)) {
-        let piece = &self.pieces[index];
-        let from = piece.owner * self.counts.len();
-        for to in piece.allowed.iter().filter(|&to| to != piece.owner) {
-            count(&mut self.edges[from + to][piece.step(to) as usize]);
+        for (kind, pieces) in passed {
+            if self.stock[from].get(&kind).is_some_and(Vec::is_empty) {
+                self.stock[from].remove(&kind);
+            }
+            self.edges.remove(&self.kinds[kind], from, pieces.len());
+            self.edges.add(&self.kinds[kind], to, pieces.len());
+            for &piece in &pieces {
+                self.owners[piece] = to;
+            }
+            self.stock[to].entry(kind).or_default().extend(pieces);
         }
     }
 }
 
-impl Piece {
-    fn step(&self, to: usize) -> Step {
-        match self.home {
-            Some(home) if home == self.owner => Step::LeavesHome,
+impl Kind {
+    /// What a step does, if the piece may take it.
+    fn step(&self, from: usize, to: usize) -> Option<Step> {
+        (from != to && self.allowed.contains(to)).then_some(match self.home {
+            Some(home) if home == from => Step::LeavesHome,
             Some(home) if home == to => Step::GoesHome,
             _ => Step::Wanders,
+        })
+    }
+}
+
+impl Step {
+    const CHEAPEST_FIRST: [Self; 3] = [Self::GoesHome, Self::Wanders, Self::LeavesHome];
+
+    fn cost(self) -> isize {
+        match self {
+            Self::GoesHome => -1,
+            Self::Wanders => 0,
+            Self::LeavesHome => 1,
+        }
+    }
+}
+
+/// How many pieces could go from one member to another.
+struct Edges {
+    members: usize,
+    /// By step: `[from × members + to]`.
+    counts: Vec<[usize; 3]>,
+    /// The cheapest step of those that a piece could take.
+    cheapest: Vec<Option<Step>>,
+}
+
+impl Edges {
+    fn new(members: usize) -> Self {
+        let pairs = members * members;
+        Self { members, counts: vec![[0; 3]; pairs], cheapest: vec![None; pairs] }
+    }
+
+    fn count(&self, from: usize, step: Step, to: usize) -> usize {
+        self.counts[from * self.members + to][step as usize]
+    }
+
+    /// The cheapest step to each member.
+    fn from(&self, from: usize) -> &[Option<Step>] {
+        &self.cheapest[from * self.members..][..self.members]
+    }
+
+    fn add(&mut self, kind: &Kind, owner: usize, pieces: usize) {
+        self.change(kind, owner, |count| *count += pieces);
+    }
+
+    fn remove(&mut self, kind: &Kind, owner: usize, pieces: usize) {
+        self.change(kind, owner, |count| *count -= pieces);
+    }
+
+    fn change(&mut self, kind: &Kind, owner: usize, change: impl Fn(&mut usize)) {
+        for to in kind.allowed.iter() {
+            let Some(step) = kind.step(owner, to) else { continue };
+            let pair = owner * self.members + to;
+            change(&mut self.counts[pair][step as usize]);
+            let possible = |step: &Step| self.counts[pair][*step as usize] > 0;
+            self.cheapest[pair] = Step::CHEAPEST_FIRST.into_iter().find(possible);
         }
     }
 }

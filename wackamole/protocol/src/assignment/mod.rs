@@ -22,6 +22,7 @@
 mod balance;
 mod leveller;
 mod members;
+mod rules;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use crate::event::Reason;
 use crate::id::NodeId;
 use crate::vip::VipId;
 use leveller::Leveller;
+use rules::{Roster, Verdict};
 use shares::{Grain, Shares};
 
 pub use balance::{Move, balance};
@@ -125,148 +127,6 @@ pub fn assign(members: &[Member], candidates: &[Candidate]) -> BTreeMap<VipId, O
         assignment.insert(candidate.vip, Ownership { owner: members[owner].id, reason });
     }
     assignment
-}
-
-/// What the rules say of one VIP.
-enum Verdict {
-    Owner(usize, Reason),
-    /// Any of these, as the load decides; at least one.
-    OneOf(MemberSet, Reason),
-    Nobody,
-}
-
-/// How good it is that a holder keeps a VIP.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fitness {
-    Eligible,
-    Weightless,
-    Immature,
-    Draining,
-    Unable,
-}
-
-/// The members, looked up by id and by what they may do.
-struct Roster {
-    members: usize,
-    indices: BTreeMap<NodeId, usize>,
-    /// Mature and not draining.
-    may_own: MemberSet,
-    draining: MemberSet,
-    weightless: MemberSet,
-    /// None of those that may own has a weight, so all have the same.
-    nobody_weighs: bool,
-}
-
-impl Roster {
-    fn new(members: &[Member]) -> Self {
-        let those = |wanted: fn(&Member) -> bool| -> MemberSet {
-            members.iter().enumerate().filter(|(_, m)| wanted(m)).map(|(index, _)| index).collect()
-        };
-        let may_own = those(|m| m.mature && !m.draining);
-        let weightless = those(|m| m.weight == 0);
-        let nobody_weighs = may_own.difference(&weightless).is_empty();
-        Self {
-            members: members.len(),
-            indices: members.iter().enumerate().map(|(index, m)| (m.id, index)).collect(),
-            may_own,
-            draining: those(|m| m.draining),
-            weightless: if nobody_weighs { MemberSet::new() } else { weightless },
-            nobody_weighs,
-        }
-    }
-
-    fn judge(&self, candidate: &Candidate) -> Verdict {
-        let held = candidate.held_by.intersection(&candidate.known_by);
-        let kept = if candidate.held_by.len() > 1 { Reason::Conflict } else { Reason::Kept };
-        let eligible = self.eligible(candidate);
-
-        if let Some(owner) = self.locked(candidate) {
-            return Verdict::Owner(owner, Reason::Kept);
-        }
-        let fine = held.difference(&candidate.unable).difference(&self.draining);
-        if let Some(owner) =
-            self.preferred(candidate, |member| eligible.contains(member) || fine.contains(member))
-        {
-            let reason = if fine.contains(owner) { kept } else { Reason::Preferred };
-            return Verdict::Owner(owner, reason);
-        }
-        if !fine.is_empty() {
-            return self.one_of(candidate, self.fittest(candidate, &fine), kept);
-        }
-        if !eligible.is_empty() {
-            let reason = match () {
-                () if held.is_empty() => Reason::Uncovered,
-                () if held.difference(&candidate.unable).is_empty() => Reason::Unable,
-                () => Reason::Drain,
-            };
-            return self.one_of(candidate, self.weighty(eligible), reason);
-        }
-        if !held.is_empty() {
-            return self.one_of(candidate, self.fittest(candidate, &held), kept);
-        }
-        let last_resort = candidate.known_by.intersection(&self.may_own);
-        self.one_of(candidate, self.weighty(last_resort), Reason::Uncovered)
-    }
-
-    fn one_of(&self, candidate: &Candidate, set: MemberSet, reason: Reason) -> Verdict {
-        if let Some(owner) = self.preferred(candidate, |member| set.contains(member)) {
-            return Verdict::Owner(owner, reason);
-        }
-        let mut members = set.iter();
-        match (members.next(), members.next()) {
-            (None, _) => Verdict::Nobody,
-            (Some(only), None) => Verdict::Owner(only, reason),
-            (Some(_), Some(_)) => {
-                drop(members);
-                Verdict::OneOf(set, reason)
-            }
-        }
-    }
-
-    /// The best on the list of preferred members that is `acceptable`.
-    fn preferred(
-        &self,
-        candidate: &Candidate,
-        acceptable: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        candidate
-            .preferred
-            .iter()
-            .filter_map(|&id| self.index(id))
-            .find(|&member| acceptable(member))
-    }
-
-    fn eligible(&self, candidate: &Candidate) -> MemberSet {
-        candidate.known_by.intersection(&self.may_own).difference(&candidate.unable)
-    }
-
-    /// The owner that stays because a move is under way, if it is still a member.
-    fn locked(&self, candidate: &Candidate) -> Option<usize> {
-        candidate.locked.and_then(|id| self.index(id))
-    }
-
-    /// Those of the holders that are best suited to keep the VIP.
-    fn fittest(&self, candidate: &Candidate, holders: &MemberSet) -> MemberSet {
-        let fitness = |member: usize| match () {
-            () if candidate.unable.contains(member) => Fitness::Unable,
-            () if self.draining.contains(member) => Fitness::Draining,
-            () if !self.may_own.contains(member) => Fitness::Immature,
-            () if self.weightless.contains(member) => Fitness::Weightless,
-            () => Fitness::Eligible,
-        };
-        let best = holders.iter().map(fitness).min();
-        holders.iter().filter(|&member| Some(fitness(member)) == best).collect()
-    }
-
-    /// Those that have a weight; all, if nobody has.
-    fn weighty(&self, set: MemberSet) -> MemberSet {
-        let weighty = set.difference(&self.weightless);
-        if weighty.is_empty() { set } else { weighty }
-    }
-
-    fn index(&self, id: NodeId) -> Option<usize> {
-        self.indices.get(&id).copied()
-    }
 }
 
 fn in_id_order(candidates: &[Candidate]) -> Vec<&Candidate> {

@@ -4,7 +4,8 @@
 //! of these two roundings, counts divided by weights differ by at most one: with `x = total ÷ sum of weights` every such
 //! quotient lies between `x` rounded down and `x` rounded up.
 
-use super::{Member, Roster};
+use super::Member;
+use super::rules::Roster;
 
 /// How urgent it is that a member gives a VIP up, or how unwelcome that it takes one more: VIPs go from high to low.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +37,7 @@ pub(super) enum Grain {
 }
 
 /// Everybody's share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Shares {
     shares: Vec<Share>,
     grain: Grain,
@@ -70,7 +71,7 @@ impl Shares {
     }
 
     /// The level of a member's `nth` VIP, counted from one.
-    pub(super) fn level(&self, member: usize, nth: usize) -> Level {
+    fn level(&self, member: usize, nth: usize) -> Level {
         let Share { weight, least, most } = self.shares[member];
         let zone = match () {
             () if weight == 0 => Zone::Unweighted,
@@ -86,8 +87,66 @@ impl Shares {
         Level { zone, ratio }
     }
 
-    /// Whether a count is one of the two roundings of the member's share.
-    pub(super) fn is_fair(&self, member: usize, count: usize) -> bool {
-        (self.shares[member].least..=self.shares[member].most).contains(&count)
+    /// The levels of the last VIP of `count` and of the next one.
+    fn levels_around(&self, member: usize, count: usize) -> (Level, Level) {
+        (self.level(member, count), self.level(member, count + 1))
+    }
+}
+
+/// How many VIPs each member has, and the levels that follow from it.
+#[derive(Debug)]
+pub(super) struct Tally<'a> {
+    shares: &'a Shares,
+    counts: Vec<usize>,
+    /// The levels of the last VIP that each member has and of the one that it would get next. Kept, because they are
+    /// looked at far more often than they change.
+    levels: Vec<(Level, Level)>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(shares: &'a Shares, counts: Vec<usize>) -> Self {
+        let around = |(member, &count)| shares.levels_around(member, count);
+        let levels = counts.iter().enumerate().map(around).collect();
+        Self { shares, counts, levels }
+    }
+
+    pub(super) fn add(&mut self, member: usize, count: usize) {
+        self.counts[member] += count;
+        self.levels[member] = self.shares.levels_around(member, self.counts[member]);
+    }
+
+    pub(super) fn shift(&mut self, from: usize, to: usize, count: usize) {
+        self.counts[from] -= count;
+        self.levels[from] = self.shares.levels_around(from, self.counts[from]);
+        self.add(to, count);
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The level of the VIP that the member would give.
+    pub(super) fn last(&self, member: usize) -> Level {
+        self.levels[member].0
+    }
+
+    /// The level of the VIP that the member would get.
+    pub(super) fn next(&self, member: usize) -> Level {
+        self.levels[member].1
+    }
+
+    /// Whether a member's count is one of the two roundings of its share.
+    pub(super) fn is_fair(&self, member: usize) -> bool {
+        let Share { least, most, .. } = self.shares.shares[member];
+        (least..=most).contains(&self.counts[member])
+    }
+
+    /// How many VIPs, up to `most`, can go from one member to another before either of the levels changes.
+    pub(super) fn steady(&self, from: usize, to: usize, most: usize) -> usize {
+        let (last, next) = (self.counts[from], self.counts[to] + 1);
+        (0..most.min(last))
+            .take_while(|n| self.shares.level(from, last - n) == self.last(from))
+            .take_while(|n| self.shares.level(to, next + n) == self.next(to))
+            .count()
     }
 }

@@ -8,6 +8,9 @@
 mod notation;
 mod properties;
 
+use super::{Candidate, Member, MemberSet, assign, balance};
+use crate::id::NodeId;
+use crate::vip::VipId;
 use notation::{Cluster, balanced, balanced_with, owners, reasons};
 
 #[track_caller]
@@ -207,4 +210,37 @@ fn a_round_takes_from_the_most_loaded_for_the_least_loaded() {
     assert_eq!(balanced_with(&cluster, Some(1)), "v8:b>c");
     assert_eq!(balanced_with(&cluster, Some(2)), "v8:b>c v6:b>d");
     assert_eq!(balanced_with(&cluster, None), "v8:b>c v6:b>d v3:a>d v7:b>c");
+}
+
+#[test]
+fn more_members_than_a_word_has_bits_share_alike() {
+    let member = |id| Member { id: NodeId(id), weight: 1, mature: true, draining: false };
+    let members: Vec<_> = (1..=70).map(member).collect();
+    let candidate = |vip| Candidate {
+        vip: VipId(vip),
+        known_by: MemberSet::all(70),
+        held_by: [69].into_iter().collect(),
+        preferred: Vec::new(),
+        unable: MemberSet::new(),
+        locked: None,
+    };
+    let candidates: Vec<_> = (1..=140).map(candidate).collect();
+
+    let assignment = assign(&members, &candidates);
+    assert!(assignment.values().all(|ownership| ownership.owner == NodeId(70)));
+    let moves = balance(&members, &candidates, &assignment, None);
+
+    let mut targets: Vec<_> = moves.iter().map(|m| m.to.0).collect();
+    targets.sort_unstable();
+    assert_eq!(targets, (1..=69).flat_map(|id| [id, id]).collect::<Vec<_>>());
+}
+
+#[test]
+fn members_that_do_not_exist_are_passed_over() {
+    let mut cluster = Cluster::parse("a b", "v1 v2@b");
+    cluster.candidates[0].known_by = MemberSet::all(100);
+    cluster.candidates[0].held_by = [2, 99].into_iter().collect();
+
+    assert_eq!(owners(&cluster.assign()), "a:v1 b:v2");
+    assert_eq!(balanced(&cluster), "");
 }
