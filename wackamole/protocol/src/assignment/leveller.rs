@@ -3,7 +3,7 @@
 //! A *piece* is a VIP whose owner is still open within a set of members. It may have a *home*: leaving home costs one
 //! move, going home earns it back, anything else is free. Between two members runs an edge wherever a piece of one may
 //! go to the other; a path of such edges takes one VIP off its first member and adds one to its last, and leaves
-//! everybody between as loaded as before. A path *improves* if it leads from a high [`Level`] to a lower one.
+//! everybody between as loaded as before. A path *improves* if it leads from a high level (`shares`) to a lower one.
 //!
 //! Always the highest level is served first, by the path with the fewest moves, and among those the one to the lowest
 //! level. This is the order of least cost for gain in the parametric problem "moves + λ × unevenness" from λ = 0

@@ -1,8 +1,8 @@
 //! Assignment: who owns which VIP, as a pure function of the members' states.
 //!
-//! [`assign`] decides at a view change, with as little motion as the rules allow; [`balance`] evens out afterwards. Neither
-//! knows of time, messages or addresses, and both give the same answer for the same states, whatever the order of the
-//! VIPs. The coordinator's result is the one that counts (design: from view to addresses).
+//! [`assign`] decides at a view change, with as little motion as the rules allow; [`balance()`] evens out afterwards.
+//! Neither knows of time, messages or addresses, and both give the same answer for the same states, whatever the order
+//! of the VIPs. The coordinator's result is the one that counts (design: from view to addresses).
 //!
 //! A member is *eligible* for a VIP if it is mature, not draining, knows the VIP and was not found unable to hold it. A
 //! *fine holder* holds the VIP, knows it, is able and not draining, mature or not. The rules, first match wins:
