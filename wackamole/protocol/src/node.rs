@@ -154,7 +154,7 @@ impl Node {
             while let Some(output) = self.group.poll_output() {
                 self.handle_group(output, now);
             }
-            let Some(output) = self.agent.poll_output() else {
+            let Some(output) = self.agent.poll_output(now) else {
                 if self.depart_if_ready(now) {
                     continue;
                 }

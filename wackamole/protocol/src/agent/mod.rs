@@ -317,12 +317,12 @@ impl Agent {
     }
 
     /// What to do next; `None` when the caller may wait.
-    pub fn poll_output(&mut self) -> Option<AgentOutput> {
+    pub fn poll_output(&mut self, now: Instant) -> Option<AgentOutput> {
         if self.outputs.is_empty() {
             if !self.announce.is_empty() {
                 return Some(AgentOutput::Announce { vips: core::mem::take(&mut self.announce) });
             }
-            self.tell_holding();
+            self.tell_holding(now);
         }
         self.outputs.pop_front()
     }
@@ -413,21 +413,22 @@ impl Agent {
     }
 
     /// Tells everybody in the view what our kernel answers for. The releases among it are permissions.
-    fn tell_holding(&mut self) {
+    fn tell_holding(&mut self, now: Instant) {
         let holding = core::mem::take(&mut self.holding);
         if holding == Holding::default() {
             return;
         }
-        let Some(view) = &mut self.view else { return };
-        if let Some(plan) = &mut view.plan {
-            plan.handle_holding(self.me, &holding);
+        if self.view.is_none() {
+            return;
         }
+        let me = self.me;
         let others: Vec<NodeId> =
-            view.members.iter().map(|member| member.id).filter(|&id| id != self.me).collect();
-        let message = AgentMessage::Holding(holding);
+            self.members().iter().map(|member| member.id).filter(|&id| id != me).collect();
+        let message = AgentMessage::Holding(holding.clone());
         for to in others {
             self.send(to, &message);
         }
+        self.book_holding(me, &holding, now);
     }
 
     fn send(&mut self, to: NodeId, message: &AgentMessage) {

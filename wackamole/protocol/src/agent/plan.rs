@@ -165,9 +165,10 @@ impl Plan {
         Some(self.update(changes))
     }
 
-    /// A member tells what its kernel answers for.
-    pub(crate) fn handle_holding(&mut self, from: NodeId, holding: &Holding) {
-        let Some(position) = self.position(from) else { return };
+    /// A member tells what its kernel answers for. Moves that were wanted while the VIP was under way follow.
+    pub(crate) fn handle_holding(&mut self, from: NodeId, holding: &Holding) -> Option<Update> {
+        let position = self.position(from)?;
+        let moving = self.moving.len();
         for vip in &holding.acquired {
             if self.owners.get(vip).is_some_and(|ownership| ownership.owner == from) {
                 self.moving.remove(vip);
@@ -176,6 +177,11 @@ impl Plan {
                 }
             }
         }
+        if self.moving.len() == moving {
+            return None;
+        }
+        let changes = self.reassign();
+        (!changes.is_empty()).then(|| self.update(changes))
     }
 
     /// Evens out the load by at most `moves_max` moves.

@@ -171,7 +171,7 @@ impl Agent {
         match message {
             AgentMessage::Report(report) => self.handle_report(from, &report, now),
             AgentMessage::Update(update) => self.handle_update(from, &update, now),
-            AgentMessage::Holding(holding) => self.handle_holding(from, &holding),
+            AgentMessage::Holding(holding) => self.handle_holding(from, &holding, now),
         }
     }
 
@@ -261,10 +261,17 @@ impl Agent {
         self.set_owner(change.vip, Some(change.to), change.reason, now);
     }
 
-    fn handle_holding(&mut self, from: NodeId, holding: &Holding) {
-        if let Some(plan) = self.view.as_mut().and_then(|view| view.plan.as_mut()) {
-            plan.handle_holding(from, holding);
+    /// Keeps the coordinator's book on what everybody's kernel answers for.
+    pub(super) fn book_holding(&mut self, from: NodeId, holding: &Holding, now: Instant) {
+        let frozen = self.frozen;
+        let plan = self.view.as_mut().and_then(|view| view.plan.as_mut()).filter(|_| !frozen);
+        if let Some(update) = plan.and_then(|plan| plan.handle_holding(from, holding)) {
+            self.publish(&update, now);
         }
+    }
+
+    fn handle_holding(&mut self, from: NodeId, holding: &Holding, now: Instant) {
+        self.book_holding(from, holding, now);
         for vip in &holding.acquired {
             if let Some(slot) = self.slots.get_mut(vip) {
                 slot.other_holders.insert(from);

@@ -202,11 +202,34 @@ impl Group {
         if debt <= self.timing.heartbeat * 5 / 4 {
             return Answer::Wait(debt);
         }
-        if members.len() < self.best_set(now).len() {
+        if !self.is_worth_a_member(ballot.coordinator, members, now) {
             return Answer::Refuse(Refusal::Better);
         }
         let remaining_us = u32::try_from(debt.as_micros()).unwrap_or(u32::MAX);
         Answer::Refuse(Refusal::Debt { remaining_us })
+    }
+
+    /// Whether a view of `members` justifies that a live member of ours is dropped. Within our view one of two who do not
+    /// hear each other has to go. To join others the result must be strictly larger than what we have, and no worse than
+    /// the best that we know; of two that are equally large the one with the lower ranks wins everywhere.
+    fn is_worth_a_member(
+        &self,
+        proposer: NodeId,
+        members: &BTreeMap<NodeId, Incarnation>,
+        now: Instant,
+    ) -> bool {
+        let best = self.best_set(now);
+        let is_ours = self.view.as_ref().is_some_and(|view| view.members.contains_key(&proposer));
+        if is_ours {
+            return members.len() >= best.len();
+        }
+        let survivors = best.keys().filter(|&&id| id == self.me || self.is_present(id)).count();
+        let ranks = |set: &BTreeMap<NodeId, Incarnation>| -> Vec<bool> {
+            self.ranks.iter().map(|id| !set.contains_key(id)).collect()
+        };
+        members.len() > survivors
+            && (members.len() > best.len()
+                || members.len() == best.len() && ranks(members) <= ranks(&best))
     }
 
     /// Those to whom this node has promised to accept no view without them.

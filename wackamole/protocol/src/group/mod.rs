@@ -255,6 +255,7 @@ impl Group {
                 if Some(leave.incarnation) == peer.incarnation {
                     peer.left = Some(leave.incarnation);
                     peer.forget();
+                    peer.link.reset(leave.incarnation);
                     self.dirty = true;
                     self.event(Event::PeerLeft { peer: header.from });
                 }
@@ -291,6 +292,8 @@ impl Group {
         }
         if let Some(echo) = heartbeat.echoes.iter().find(|echo| echo.peer == me) {
             self.handle_echo(from, echo, now);
+        } else if self.peers.get(&from).is_some_and(|peer| peer.link_state == LinkState::TwoWay) {
+            self.dirty = true;
         }
     }
 

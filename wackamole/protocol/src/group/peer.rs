@@ -45,6 +45,8 @@ pub(crate) struct Peer {
     pub(crate) promised_at: Option<Instant>,
     /// When the peer last told us what it hears of us.
     pub(crate) row_at: Option<Instant>,
+    /// A heartbeat has come since the peer was silent, so that its view and whom it hears are known.
+    pub(crate) introduced: bool,
     /// Whom the peer says it hears.
     pub(crate) row: BTreeMap<NodeId, RowEntry>,
     pub(crate) view: ViewId,
@@ -82,6 +84,7 @@ impl Peer {
             echoed_at: None,
             promised_at: None,
             row_at: None,
+            introduced: false,
             row: BTreeMap::new(),
             view: ViewId::NONE,
             accepted: ViewId::NONE,
@@ -116,6 +119,7 @@ impl Peer {
         self.promised_at = None;
         self.row_at = None;
         self.row.clear();
+        self.introduced = false;
         self.view = ViewId::NONE;
         self.frozen_at = None;
         self.nudge_at = None;
@@ -153,7 +157,10 @@ impl Peer {
         let echoed = self
             .echoed_at
             .is_some_and(|at| now < at + timing.failure_timeout + self.late + timing.heartbeat);
-        self.is_heard(timing, now) && echoed && self.row.get(&me).is_some_and(|entry| entry.heard)
+        self.introduced
+            && self.is_heard(timing, now)
+            && echoed
+            && self.row.get(&me).is_some_and(|entry| entry.heard)
     }
 
     /// Where to send to: the path on which the peer was heard last.
@@ -196,6 +203,7 @@ impl Peer {
     /// Takes over what a heartbeat says about everybody. Returns whether anything but times changed.
     pub(crate) fn handle_row(&mut self, heartbeat: &Heartbeat, now: Instant) -> bool {
         self.row_at = Some(now);
+        self.introduced = true;
         let mut changed = self.view != heartbeat.view;
         self.view = heartbeat.view;
         self.accepted = self.accepted.max(heartbeat.accepted);

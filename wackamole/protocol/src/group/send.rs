@@ -175,10 +175,16 @@ impl Group {
         }
     }
 
-    /// Queues a reliable message. A full queue means that the peer has not acknowledged for long: it will be given up.
+    /// Queues a reliable message.
     pub(super) fn send_message(&mut self, to: NodeId, message: &GroupMessage, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&to) {
-            let _ = peer.link.send(&wire::encode(message), now);
+            // A full queue means that nothing was acknowledged for long. What is dropped here would leave a gap in the
+            // order, so the whole stream is given up; the agreement starts anew with a higher ballot.
+            if let (Err(_), Some(incarnation)) =
+                (peer.link.send(&wire::encode(message), now), peer.incarnation)
+            {
+                peer.link.reset(incarnation);
+            }
         }
         self.flush_link(to, now);
     }

@@ -107,35 +107,46 @@ impl Group {
     }
 
     /// The best set of nodes that this node could be in a view with, by what everybody says.
+    ///
+    /// Members of the present view who still hear each other stay together: newcomers that one of them does not hear
+    /// have to wait, were they ever so many. Otherwise two components that meet would tear each other apart while only
+    /// half of the links are known.
     pub(super) fn best_set(&self, now: Instant) -> BTreeMap<NodeId, Incarnation> {
-        let nodes: Vec<NodeId> = self
+        let (present, others): (Vec<NodeId>, Vec<NodeId>) = self
             .ranks
             .iter()
             .copied()
-            .filter(|&id| {
-                id == self.me
-                    || self.peers.get(&id).is_some_and(|p| p.link_state == LinkState::TwoWay)
+            .filter(|id| {
+                *id == self.me
+                    || self.peers.get(id).is_some_and(|p| p.link_state == LinkState::TwoWay)
             })
-            .collect();
+            .partition(|&id| id == self.me || self.is_present(id));
+        let mut best = self.best_of(&present, now);
+        let welcome = |id: &NodeId| best.iter().all(|&m| self.pair_is_usable(*id, m, now));
+        let newcomers: Vec<NodeId> = others.into_iter().filter(welcome).collect();
+        if !newcomers.is_empty() {
+            let wider = |id: &NodeId| best.contains(id) || newcomers.contains(id);
+            let candidates: Vec<NodeId> = self.ranks.iter().copied().filter(wider).collect();
+            best = self.best_of(&candidates, now);
+        }
+        best.into_iter().filter_map(|id| Some((id, self.incarnation_of(id)?))).collect()
+    }
+
+    /// The best set among `nodes`, which are in rank order and contain this one.
+    fn best_of(&self, nodes: &[NodeId], now: Instant) -> BTreeSet<NodeId> {
         let mut matrix = Matrix::new(nodes.iter().map(|&id| (id, self.is_present(id))));
         for (a, &first) in nodes.iter().enumerate() {
             for (b, &second) in nodes.iter().enumerate().skip(a + 1) {
-                if first != self.me && second != self.me && !self.pair_is_usable(first, second, now)
-                {
+                if !self.pair_is_usable(first, second, now) {
                     matrix.break_pair(a, b);
                 }
             }
         }
-        let me = nodes.iter().position(|&id| id == self.me).unwrap_or(0);
-        matrix
-            .best_with(me)
-            .into_iter()
-            .filter_map(|id| Some((id, self.incarnation_of(id)?)))
-            .collect()
+        matrix.best_with(nodes.iter().position(|&id| id == self.me).unwrap_or(0))
     }
 
     /// A member of the present view in its present incarnation.
-    fn is_present(&self, id: NodeId) -> bool {
+    pub(super) fn is_present(&self, id: NodeId) -> bool {
         self.view.as_ref().is_some_and(|view| {
             view.members.get(&id).is_some_and(|&i| self.incarnation_of(id) == Some(i))
         })
@@ -145,6 +156,9 @@ impl Group {
     /// be separated one must have said that it does not hear the other, and the other must have been alive since then:
     /// somebody who has just died is missed by one peer a moment before the next.
     fn pair_is_usable(&self, a: NodeId, b: NodeId, now: Instant) -> bool {
+        if a == self.me || b == self.me {
+            return true; // only those whose link to us is two-way are asked about
+        }
         let (Some(peer_a), Some(peer_b)) = (self.peers.get(&a), self.peers.get(&b)) else {
             return false;
         };

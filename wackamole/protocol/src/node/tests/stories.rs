@@ -1,0 +1,183 @@
+//! One behaviour each, with three or so nodes.
+
+use super::world::{World, ms};
+use crate::event::{Event, Reason};
+
+fn serving(nodes: usize, vips: u8) -> World {
+    let mut world = World::new(nodes, vips, 1);
+    world.start_all();
+    world.run(ms(3_000));
+    world.assert_covered();
+    world
+}
+
+fn views_since(world: &World, mark: usize) -> usize {
+    world.log[mark..].iter().filter(|(_, _, e)| matches!(e, Event::ViewInstalled { .. })).count()
+}
+
+#[test]
+fn a_cluster_that_starts_covers_everything_evenly_in_one_view() {
+    let world = serving(3, 10);
+    world.assert_balanced();
+    assert_eq!(views_since(&world, 0), 3, "{}", world.story(100));
+}
+
+#[test]
+fn a_lone_node_covers_everything() {
+    serving(1, 10);
+}
+
+#[test]
+fn when_a_machine_dies_its_vips_are_elsewhere_right_after_the_failure_timeout() {
+    let mut world = serving(3, 9);
+    world.power_loss(1);
+    world.run(ms(400 + 6));
+    world.assert_covered();
+    world.assert_balanced();
+}
+
+#[test]
+fn when_the_coordinator_dies_the_next_rank_takes_over_at_once() {
+    let mut world = serving(3, 9);
+    world.power_loss(0);
+    world.run(ms(400 + 6));
+    world.assert_covered();
+}
+
+#[test]
+fn two_machines_lost_at_once_cost_one_timeout() {
+    let mut world = serving(5, 20);
+    world.power_loss(0);
+    world.power_loss(3);
+    world.run(ms(400 + 10));
+    world.assert_covered();
+}
+
+#[test]
+fn a_graceful_departure_hands_over_within_milliseconds() {
+    for leaver in 0..3 {
+        let mut world = serving(3, 9);
+        world.leave(leaver);
+        world.run(ms(8));
+        assert!(!world.is_running(leaver), "{}", world.story(100));
+        world.assert_covered();
+    }
+}
+
+#[test]
+fn the_last_one_to_leave_releases_everything() {
+    let mut world = serving(1, 4);
+    world.leave(0);
+    world.run(ms(10));
+    assert_eq!(world.holds(0), 0);
+    assert!(!world.is_running(0));
+}
+
+#[test]
+fn a_joiner_gets_its_share_when_it_is_mature_and_the_interval_is_over() {
+    let mut world = serving(3, 9);
+    world.power_loss(2);
+    world.run(ms(2_000));
+    world.start(2);
+    world.run(ms(400));
+    assert_eq!(world.holds(2), 0);
+    world.run(ms(2_500));
+    world.assert_covered();
+    world.assert_balanced();
+    let moved = |e: &Event| matches!(e, Event::Acquired { reason: Reason::Balance, .. });
+    assert_eq!(world.log.iter().filter(|(_, _, e)| moved(e)).count(), 3);
+}
+
+#[test]
+fn a_restart_within_the_failure_timeout_is_noticed_at_once() {
+    let mut world = serving(3, 9);
+    world.start(1);
+    world.run(ms(200));
+    world.assert_covered();
+}
+
+#[test]
+fn both_halves_cover_everything_and_agree_after_they_met() {
+    let mut world = serving(4, 12);
+    world.partition(&[&[0, 1], &[2, 3]]);
+    world.run(ms(1_500));
+    world.assert_covered();
+    world.heal();
+    world.run(ms(3_000));
+    world.assert_covered();
+    world.assert_balanced();
+}
+
+#[test]
+fn two_halves_meet_within_a_heartbeat_and_a_few_round_trips() {
+    let mut world = serving(4, 12);
+    world.partition(&[&[0, 1], &[2, 3]]);
+    world.run(ms(1_537));
+    world.heal();
+    world.run(ms(100 + 12));
+    world.assert_covered();
+}
+
+#[test]
+fn a_one_way_cut_drops_one_of_the_two_and_leaves_the_rest_alone() {
+    let mut world = serving(3, 9);
+    world.cut.insert((0, 1));
+    world.run(ms(3_000));
+    let held: Vec<usize> = (0..3).map(|i| world.holds(i)).collect();
+    assert_eq!(held.iter().sum::<usize>(), 9, "{held:?}\n{}", world.story(200));
+    assert!(held[0] == 0 || held[1] == 0, "{held:?}");
+    world.heal();
+    world.run(ms(3_000));
+    world.assert_covered();
+    world.assert_balanced();
+}
+
+#[test]
+fn a_node_that_nobody_hears_lets_go() {
+    let mut world = serving(3, 9);
+    world.cut.insert((0, 1));
+    world.cut.insert((0, 2));
+    world.run(ms(3_000));
+    assert_eq!(world.holds(0), 0, "{}", world.story(100));
+    assert_eq!(world.holds(1) + world.holds(2), 9);
+}
+
+#[test]
+fn a_node_that_was_stopped_lets_go_before_anything_else() {
+    let mut world = serving(3, 9);
+    world.pause(2, world.now + ms(2_000));
+    world.run(ms(1_999));
+    world.run(ms(5));
+    assert_eq!(world.holds(2), 0, "{}", world.story(60));
+    world.run(ms(3_000));
+    world.assert_covered();
+    world.assert_balanced();
+}
+
+#[test]
+fn a_quiet_cluster_stays_in_its_view() {
+    let mut world = serving(5, 20);
+    let mark = world.log.len();
+    world.run(ms(60_000));
+    assert_eq!(world.log.len(), mark, "{}", world.story(20));
+}
+
+#[test]
+fn ten_per_cent_loss_changes_no_view() {
+    let mut world = serving(5, 20);
+    let mark = world.log.len();
+    world.loss_percent = 10;
+    world.run(ms(120_000));
+    assert_eq!(views_since(&world, mark), 0, "{}", world.story(60));
+}
+
+#[test]
+fn a_thousand_vips_fit() {
+    let mut world = World::new(3, 250, 1);
+    world.start_all();
+    world.run(ms(3_000));
+    world.assert_covered();
+    world.power_loss(0);
+    world.run(ms(420));
+    world.assert_covered();
+}

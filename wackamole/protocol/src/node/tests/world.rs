@@ -1,0 +1,478 @@
+//! A tiny world for nodes: an event queue, links that lose and delay, and kernels that answer for VIPs.
+//!
+//! After every step it is checked that no two kernels of one connected component answer for one VIP, but for a bounded
+//! time after two components have met.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::config::{Balance, ClusterKey, NodeConfig, NodeDefinition, Timing, VipDefinition};
+use crate::event::Event;
+use crate::id::{Incarnation, NodeId};
+use crate::node::{AddressOutcome, Destination, Node, Output};
+use crate::time::{Duration, Instant};
+use crate::vip::{Vip, VipAddress, VipId};
+
+pub(super) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough chance for a test, and the same everywhere.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.roll() % bound.max(1)
+    }
+}
+
+enum Happening {
+    Arrive { to: usize, from: usize, datagram: Vec<u8> },
+    Kernel { node: usize, life: u32, vip: VipId, acquire: bool, generation: u64 },
+}
+
+struct Machine {
+    node: Option<Node>,
+    /// Which start of the machine; what was under way before is void.
+    life: u32,
+    kernel: BTreeSet<VipId>,
+    desired: BTreeSet<VipId>,
+    busy_until: BTreeMap<VipId, Instant>,
+    stopped_until: Option<Instant>,
+    inbox: Vec<(usize, Vec<u8>)>,
+}
+
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) config: NodeConfig,
+    machines: Vec<Machine>,
+    queue: BTreeMap<(Instant, u64), Happening>,
+    next: u64,
+    dice: Dice,
+    /// Directed links that carry nothing.
+    pub(super) cut: BTreeSet<(usize, usize)>,
+    pub(super) loss_percent: u64,
+    pub(super) duplicate_percent: u64,
+    pub(super) latency_us: (u64, u64),
+    pub(super) operation_us: (u64, u64),
+    /// Overlaps are tolerated until then: two components that both served have met, or a machine woke up.
+    tolerant_until: Instant,
+    /// Somebody who fell silent may be owed a promise until then.
+    promised_until: Instant,
+    overlap_since: BTreeMap<VipId, Instant>,
+    pub(super) log: Vec<(Instant, usize, Event)>,
+}
+
+impl World {
+    pub(super) fn new(nodes: usize, vips: u8, seed: u64) -> Self {
+        let name = |i: usize| char::from(b'a' + u8::try_from(i).expect("few nodes")).to_string();
+        let nodes: Vec<NodeDefinition> = (0..nodes)
+            .map(|i| NodeDefinition {
+                name: name(i),
+                addresses: vec![([10, 77, 0, u8::try_from(i).expect("few")], 4803).into()],
+                weight: 1,
+            })
+            .collect();
+        let vips = (0..vips)
+            .map(|i| {
+                let address = VipAddress {
+                    address: [10, 77, 1, i].into(),
+                    prefix: 32,
+                    interface: "eth0".into(),
+                };
+                VipDefinition {
+                    vip: Arc::new(Vip::new(format!("v{i}"), vec![address])),
+                    prefer: vec![],
+                }
+            })
+            .collect();
+        let machines = nodes
+            .iter()
+            .map(|_| Machine {
+                node: None,
+                life: 0,
+                kernel: BTreeSet::new(),
+                desired: BTreeSet::new(),
+                busy_until: BTreeMap::new(),
+                stopped_until: None,
+                inbox: Vec::new(),
+            })
+            .collect();
+        Self {
+            now: Instant::ORIGIN + ms(1_000),
+            config: NodeConfig {
+                cluster: "test".into(),
+                key: ClusterKey([7; 32]),
+                me: NodeId(0),
+                nodes,
+                vips,
+                timing: Timing { heartbeat: ms(100), failure_timeout: ms(400), mature: ms(500) },
+                balance: Balance { moves_per_round: None, interval: ms(1_000) },
+                multicast: false,
+            },
+            machines,
+            queue: BTreeMap::new(),
+            next: 0,
+            dice: Dice(seed),
+            cut: BTreeSet::new(),
+            loss_percent: 0,
+            duplicate_percent: 0,
+            latency_us: (100, 900),
+            operation_us: (100, 900),
+            tolerant_until: Instant::ORIGIN,
+            promised_until: Instant::ORIGIN,
+            overlap_since: BTreeMap::new(),
+            log: Vec::new(),
+        }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.machines.len()
+    }
+
+    pub(super) fn start_all(&mut self) {
+        for i in 0..self.size() {
+            self.start(i);
+        }
+    }
+
+    /// Starts the daemon; leftovers are removed first, as the driver does.
+    pub(super) fn start(&mut self, i: usize) {
+        self.stop_daemon(i);
+        let machine = &mut self.machines[i];
+        machine.kernel.clear();
+        let config = NodeConfig { me: self.config.nodes[i].id(), ..self.config.clone() };
+        let incarnation = Incarnation::new(machine.life, 99);
+        machine.node = Some(Node::new(config, incarnation, self.now));
+        self.drain(i);
+    }
+
+    /// `kill -9`: the kernel goes on answering.
+    pub(super) fn stop_daemon(&mut self, i: usize) {
+        self.silenced();
+        let machine = &mut self.machines[i];
+        machine.node = None;
+        machine.life += 1;
+        machine.desired.clear();
+        machine.busy_until.clear();
+        machine.stopped_until = None;
+        machine.inbox.clear();
+    }
+
+    pub(super) fn power_loss(&mut self, i: usize) {
+        self.stop_daemon(i);
+        self.machines[i].kernel.clear();
+    }
+
+    pub(super) fn leave(&mut self, i: usize) {
+        let now = self.now;
+        if let Some(node) = &mut self.machines[i].node {
+            node.leave(now);
+        }
+        self.drain(i);
+    }
+
+    /// SIGSTOP: nothing runs until then, the kernel goes on answering and queueing.
+    pub(super) fn pause(&mut self, i: usize, until: Instant) {
+        if self.is_running(i) {
+            self.machines[i].stopped_until = Some(until);
+            self.silenced();
+        }
+    }
+
+    pub(super) fn is_running(&self, i: usize) -> bool {
+        self.machines[i].node.is_some() && self.machines[i].stopped_until.is_none()
+    }
+
+    pub(super) fn node(&mut self, i: usize) -> &mut Node {
+        self.machines[i].node.as_mut().expect("it runs")
+    }
+
+    /// Cuts everything between two machines of different groups, and heals everything within one.
+    pub(super) fn partition(&mut self, groups: &[&[usize]]) {
+        self.cut.clear();
+        let group = |i: usize| groups.iter().position(|group| group.contains(&i));
+        for a in 0..self.size() {
+            for b in 0..self.size() {
+                if group(a) != group(b) {
+                    self.cut.insert((a, b));
+                }
+            }
+        }
+        self.silenced();
+        self.tolerate();
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+        self.tolerate();
+    }
+
+    /// Two components may have met: docs/protocol.md, "Merging". Generous where datagrams are lost.
+    pub(super) fn tolerate(&mut self) {
+        let heartbeats = if self.loss_percent > 0 { 12 } else { 3 };
+        let until = self.now.max(self.promised_until) + self.config.timing.heartbeat * heartbeats;
+        self.tolerant_until = self.tolerant_until.max(until);
+    }
+
+    /// Somebody fell silent. Whoever meets somebody new within the failure timeout owes that one its promise first.
+    fn silenced(&mut self) {
+        self.promised_until = self.now + self.config.timing.failure_timeout;
+        if self.now < self.tolerant_until {
+            self.tolerate();
+        }
+    }
+
+    pub(super) fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let due = (0..self.size())
+                .filter(|&i| self.machines[i].stopped_until.is_none())
+                .filter_map(|i| {
+                    let at = self.machines[i].node.as_ref()?.poll_timeout().at;
+                    Some((at.max(self.now), i))
+                })
+                .min();
+            let wake = (0..self.size())
+                .filter_map(|i| Some((self.machines[i].stopped_until?.max(self.now), i)))
+                .min();
+            let arrival = self.queue.keys().next().map(|&(at, _)| at);
+            let next = [due.map(|d| d.0), wake.map(|w| w.0), arrival].into_iter().flatten().min();
+            match next {
+                Some(next) if next <= end => self.now = self.now.max(next),
+                _ => break,
+            }
+            if arrival.is_some_and(|at| at <= self.now) {
+                let (_, happening) = self.queue.pop_first().expect("just seen");
+                self.happen(happening);
+            } else if let Some((_, i)) = wake.filter(|w| w.0 <= self.now) {
+                self.wake(i);
+            } else if let Some((_, i)) = due {
+                let now = self.now;
+                self.node(i).handle_timeout(now);
+                self.drain(i);
+            }
+            self.check_exclusive();
+        }
+        self.now = end;
+    }
+
+    fn wake(&mut self, i: usize) {
+        self.machines[i].stopped_until = None;
+        self.tolerate();
+        let now = self.now;
+        if self.machines[i].node.is_some() {
+            self.node(i).handle_timeout(now);
+            self.drain(i);
+        }
+        for (from, datagram) in core::mem::take(&mut self.machines[i].inbox) {
+            self.happen(Happening::Arrive { to: i, from, datagram });
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let now = self.now;
+        match happening {
+            Happening::Arrive { to, from, datagram } => {
+                let address = self.config.nodes[from].addresses[0];
+                let machine = &mut self.machines[to];
+                if machine.stopped_until.is_some() {
+                    machine.inbox.push((from, datagram));
+                } else if let Some(node) = &mut machine.node {
+                    node.handle_datagram(address, &datagram, now);
+                    self.drain(to);
+                }
+            }
+            Happening::Kernel { node, life, vip, acquire, generation } => {
+                let machine = &mut self.machines[node];
+                if machine.life != life {
+                    return;
+                }
+                let outcome = if acquire {
+                    machine.kernel.insert(vip);
+                    AddressOutcome::Held { vip, generation }
+                } else {
+                    machine.kernel.remove(&vip);
+                    AddressOutcome::Released { vip, generation }
+                };
+                if let Some(node) = &mut machine.node {
+                    node.handle_addresses(outcome, now);
+                }
+                self.drain(node);
+            }
+        }
+    }
+
+    fn drain(&mut self, i: usize) {
+        while let Some(output) = self.machines[i].node.as_mut().and_then(Node::poll_output) {
+            match output {
+                Output::Transmit { to: Destination::Peer(to), datagram } => {
+                    let to = self
+                        .config
+                        .nodes
+                        .iter()
+                        .position(|node| node.addresses.contains(&to))
+                        .expect("a configured address");
+                    self.transmit(i, to, datagram);
+                }
+                Output::Transmit { to: Destination::Group, datagram } => {
+                    for to in (0..self.size()).filter(|&to| to != i) {
+                        self.transmit(i, to, datagram.clone());
+                    }
+                }
+                Output::Hold { generation, vips } => self.hold(i, generation, vips),
+                Output::Announce { .. } => {}
+                Output::Event(event) => self.log.push((self.now, i, event)),
+                Output::Left => self.stop_daemon(i),
+            }
+        }
+    }
+
+    fn transmit(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
+        if self.cut.contains(&(from, to)) || self.dice.below(100) < self.loss_percent {
+            return;
+        }
+        let copies = if self.dice.below(100) < self.duplicate_percent { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = self.delay(self.latency_us);
+            let datagram = datagram.clone();
+            self.later(self.now + delay, Happening::Arrive { to, from, datagram });
+        }
+    }
+
+    fn delay(&mut self, (min, max): (u64, u64)) -> Duration {
+        Duration::from_micros(min + self.dice.below(max - min + 1))
+    }
+
+    fn later(&mut self, at: Instant, happening: Happening) {
+        self.next += 1;
+        self.queue.insert((at, self.next), happening);
+    }
+
+    /// One operation for each change, one after the other for each VIP, as the reconciler does it.
+    fn hold(&mut self, i: usize, generation: u64, vips: BTreeSet<VipId>) {
+        let before = core::mem::replace(&mut self.machines[i].desired, vips.clone());
+        for &vip in before.symmetric_difference(&vips) {
+            let delay = self.delay(self.operation_us);
+            let free = self.machines[i].busy_until.get(&vip).copied().unwrap_or(self.now);
+            let at = free.max(self.now) + delay;
+            self.machines[i].busy_until.insert(vip, at);
+            let (life, acquire) = (self.machines[i].life, vips.contains(&vip));
+            self.later(at, Happening::Kernel { node: i, life, vip, acquire, generation });
+        }
+    }
+
+    pub(super) fn holders(&self, vip: VipId) -> Vec<usize> {
+        (0..self.size()).filter(|&i| self.machines[i].kernel.contains(&vip)).collect()
+    }
+
+    pub(super) fn holds(&self, i: usize) -> usize {
+        self.machines[i].kernel.len()
+    }
+
+    pub(super) fn vips(&self) -> Vec<VipId> {
+        self.config.vips.iter().map(|definition| definition.vip.id()).collect()
+    }
+
+    fn linked(&self, a: usize, b: usize) -> bool {
+        !self.cut.contains(&(a, b)) && !self.cut.contains(&(b, a))
+    }
+
+    /// Running daemons that are connected with each other, directly or through others.
+    pub(super) fn components(&self) -> Vec<BTreeSet<usize>> {
+        let mut rest: BTreeSet<usize> = (0..self.size()).filter(|&i| self.is_running(i)).collect();
+        let mut components = Vec::new();
+        while let Some(first) = rest.pop_first() {
+            let mut component = BTreeSet::from([first]);
+            while let Some(&next) =
+                rest.iter().find(|&&i| component.iter().any(|&c| self.linked(c, i)))
+            {
+                rest.remove(&next);
+                component.insert(next);
+            }
+            components.push(component);
+        }
+        components
+    }
+
+    /// P1. Kernels whose daemon is dead or stopped are nobody's who could act: the guardian's business.
+    fn check_exclusive(&mut self) {
+        let components = self.components();
+        for vip in self.vips() {
+            let holders = self.holders(vip);
+            let overlap = components
+                .iter()
+                .any(|component| holders.iter().filter(|h| component.contains(h)).count() > 1);
+            if !overlap {
+                self.overlap_since.remove(&vip);
+                continue;
+            }
+            let since = *self.overlap_since.entry(vip).or_insert(self.now);
+            assert!(
+                self.now <= self.tolerant_until,
+                "{} since {since}: {vip} is on {holders:?}\n{}",
+                self.now,
+                self.story(80),
+            );
+        }
+    }
+
+    /// P2: in each component whose members all hear each other every VIP has exactly one holder.
+    pub(super) fn assert_covered(&self) {
+        for component in self.components() {
+            for vip in self.vips() {
+                let holders: Vec<_> =
+                    self.holders(vip).into_iter().filter(|h| component.contains(h)).collect();
+                assert_eq!(
+                    holders.len(),
+                    1,
+                    "{}: {vip} is on {holders:?} of {component:?}\n{}",
+                    self.now,
+                    self.story(80)
+                );
+            }
+        }
+    }
+
+    pub(super) fn assert_balanced(&self) {
+        for component in self.components() {
+            let counts: Vec<usize> = component.iter().map(|&i| self.holds(i)).collect();
+            let (min, max) = (counts.iter().min(), counts.iter().max());
+            assert!(
+                max.zip(min).is_none_or(|(max, min)| max - min <= 1),
+                "{}: {counts:?}\n{}",
+                self.now,
+                self.story(80)
+            );
+        }
+    }
+
+    /// The last lines of what happened, ids replaced by names. What is merely assigned is left out.
+    pub(super) fn story(&self, lines: usize) -> String {
+        let told: Vec<_> = self
+            .log
+            .iter()
+            .filter(|(_, _, event)| !matches!(event, Event::Assigned { .. }))
+            .collect();
+        let skip = told.len().saturating_sub(lines);
+        let mut story: String = told[skip..]
+            .iter()
+            .map(|(at, i, event)| format!("{at} {} {event:?}\n", self.config.nodes[*i].name))
+            .collect();
+        for node in &self.config.nodes {
+            story = story.replace(&node.id().to_string(), &node.name);
+        }
+        for definition in &self.config.vips {
+            story = story.replace(&definition.vip.id().to_string(), definition.vip.name());
+        }
+        story
+    }
+}
