@@ -116,6 +116,8 @@ pub struct Agent {
     /// A plan whose decision waits to be installed.
     prepared: Option<(ViewId, Plan)>,
     frozen: bool,
+    /// What was told of us with the last accept; whatever changes after that is reported once the view stands.
+    stated: Option<Report>,
     mature: bool,
     mature_at: Option<Instant>,
     saw_mature: bool,
@@ -152,6 +154,7 @@ impl Agent {
             view: None,
             prepared: None,
             frozen: false,
+            stated: None,
             mature: config.timing.mature == Duration::ZERO,
             mature_at: None,
             saw_mature: false,
@@ -174,6 +177,7 @@ impl Agent {
     /// as held. `digest` is the proposer's fingerprint.
     pub fn state(&mut self, digest: u64) -> Vec<u8> {
         self.frozen = true;
+        self.stated = Some(self.current_report());
         self.restate_desired();
         let vips = if digest == self.fingerprint {
             VipList::Fingerprint(digest)
@@ -393,7 +397,18 @@ impl Agent {
 
     /// Tells the coordinator what changed about this node.
     fn report(&mut self, now: Instant) {
-        let report = Report {
+        let report = self.current_report();
+        let Some(view) = &self.view else { return };
+        if view.id.coordinator == self.me {
+            self.handle_report(self.me, &report, now);
+        } else {
+            let to = view.id.coordinator;
+            self.send(to, &AgentMessage::Report(report));
+        }
+    }
+
+    fn current_report(&self) -> Report {
+        Report {
             mature: self.mature,
             draining: self.draining,
             unable: self
@@ -402,13 +417,6 @@ impl Agent {
                 .filter(|(_, slot)| slot.unable_until.is_some())
                 .map(|(&vip, _)| vip)
                 .collect(),
-        };
-        let Some(view) = &self.view else { return };
-        if view.id.coordinator == self.me {
-            self.handle_report(self.me, &report, now);
-        } else {
-            let to = view.id.coordinator;
-            self.send(to, &AgentMessage::Report(report));
         }
     }
 

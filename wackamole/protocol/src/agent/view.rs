@@ -61,7 +61,7 @@ impl Agent {
                 self.slots.iter().filter(|(_, s)| s.local == Local::Held).map(|(&vip, _)| vip),
             );
         }
-        if self.draining {
+        if self.stated.take() != Some(self.current_report()) {
             self.report(now);
         }
     }

@@ -73,7 +73,7 @@ fn weather(size: usize, seed: u64, faults: &[(Fault, u64)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_no_vip_is_twice_in_a_component_and_calm_restores_everything(
