@@ -91,7 +91,7 @@ impl Group {
         let debt = self.largest_debt(&members, now);
         if debt > Duration::ZERO {
             self.freeze_promises(&members, now);
-            self.hold_off_until = now + debt;
+            self.hold_off(members, debt, now);
             self.attempt_at = Some(now + debt);
             return;
         }
@@ -193,6 +193,9 @@ impl Group {
         if members.iter().any(|(id, i)| *id != self.me && !heard(id, i)) {
             return Answer::Refuse(Refusal::Unheard);
         }
+        if self.would_rival_a_view(members) {
+            return Answer::Refuse(Refusal::Better);
+        }
         let debt = self.largest_debt(members, now);
         if debt == Duration::ZERO {
             return Answer::Accept;
@@ -220,16 +223,21 @@ impl Group {
     ) -> bool {
         let best = self.best_set(now);
         let is_ours = self.view.as_ref().is_some_and(|view| view.members.contains_key(&proposer));
-        if is_ours {
-            return members.len() >= best.len();
-        }
         let survivors = best.keys().filter(|&&id| id == self.me || self.is_present(id)).count();
         let ranks = |set: &BTreeMap<NodeId, Incarnation>| -> Vec<bool> {
             self.ranks.iter().map(|id| !set.contains_key(id)).collect()
         };
-        members.len() > survivors
+        (is_ours || members.len() > survivors)
             && (members.len() > best.len()
                 || members.len() == best.len() && ranks(members) <= ranks(&best))
+    }
+
+    /// Those to whom an earlier start of this node may have promised something: promises survive a restart.
+    fn earlier_debt(&self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) -> Duration {
+        let over = self.started_at + self.timing.failure_timeout;
+        let owed_to_somebody =
+            self.peers.values().any(|peer| !members.contains_key(&peer.id) && !peer.has_left());
+        if owed_to_somebody { over.since(now) } else { Duration::ZERO }
     }
 
     /// Those to whom this node has promised to accept no view without them.
@@ -256,6 +264,7 @@ impl Group {
             })
             .max()
             .unwrap_or(Duration::ZERO)
+            .max(self.earlier_debt(members, now))
     }
 
     /// Stops renewing the promises to those who would be dropped, so that the debt ends.
@@ -307,19 +316,28 @@ impl Group {
             // Whoever outbid us is at work; the lower rank tries again first.
             Refusal::Outbid => heartbeat / 4 * (1 + self.rank()),
             Refusal::NotMe | Refusal::Unheard => heartbeat / 2,
+            // The refuser may learn within a heartbeat what we know; if it then still refuses it knows more than we do.
+            Refusal::Better if self.refusals == 0 => heartbeat,
             Refusal::Better => self.timing.failure_timeout,
             Refusal::Debt { remaining_us } => Duration::from_micros(remaining_us.into()),
         };
         // The attempt is over; those who accepted it wait for a higher ballot.
-        self.proposal = None;
-        if let Some(accepted) = &mut self.accepted
-            && accepted.ballot == ballot
-        {
-            // Counts from the refusal, so that the next attempt comes after the pause.
-            accepted.at = (now + pause) - self.timing.failure_timeout;
+        if let Some(proposal) = self.proposal.take() {
+            self.refusals += 1;
+            let bound_elsewhere = matches!(why, Refusal::Better | Refusal::Debt { .. });
+            if bound_elsewhere && !self.is_present(from) {
+                // A newcomer that is not free yet keeps nobody waiting.
+                self.not_yet.insert(from, now + pause);
+            } else {
+                self.hold_off(proposal.members, pause, now);
+            }
         }
-        self.hold_off_until = now + pause;
         self.dirty = true;
+    }
+
+    /// Does not propose these members again for a while. Other members may be proposed at any time.
+    fn hold_off(&mut self, members: BTreeMap<NodeId, Incarnation>, pause: Duration, now: Instant) {
+        self.held_off = Some((members, now + pause));
     }
 
     fn rank(&self) -> u32 {
@@ -358,7 +376,8 @@ impl Group {
         accepted.awaits_install = false;
         self.view = Some(InstalledView { id: view, members: members.clone(), at: now });
         self.wanted_since = None;
-        self.hold_off_until = now;
+        self.held_off = None;
+        self.refusals = 0;
         for peer in self.peers.values_mut() {
             peer.frozen_at = None;
         }

@@ -134,8 +134,13 @@ pub struct Group {
     wanted_since: Option<Instant>,
     /// When to try to propose.
     attempt_at: Option<Instant>,
-    /// Not before this, because a proposal was refused.
-    hold_off_until: Instant,
+    /// Members whose view was refused, and when they may be proposed again.
+    held_off: Option<(BTreeMap<NodeId, Incarnation>, Instant)>,
+    /// Newcomers that have refused, and when they may be asked again.
+    not_yet: BTreeMap<NodeId, Instant>,
+    started_at: Instant,
+    /// Proposals refused since the last view.
+    refusals: u32,
     left: bool,
 
     evaluated_at: Instant,
@@ -178,7 +183,10 @@ impl Group {
             joining_since: now,
             wanted_since: None,
             attempt_at: None,
-            hold_off_until: now,
+            held_off: None,
+            not_yet: BTreeMap::new(),
+            started_at: now,
+            refusals: 0,
             left: false,
             evaluated_at: now,
             dirty: true,

@@ -50,6 +50,8 @@ pub(crate) struct Peer {
     /// Whom the peer says it hears.
     pub(crate) row: BTreeMap<NodeId, RowEntry>,
     pub(crate) view: ViewId,
+    /// When the peer last told its view.
+    pub(crate) view_at: Option<Instant>,
     pub(crate) accepted: ViewId,
     /// The heartbeat interval that the peer uses.
     pub(crate) interval: Option<Duration>,
@@ -87,6 +89,7 @@ impl Peer {
             introduced: false,
             row: BTreeMap::new(),
             view: ViewId::NONE,
+            view_at: None,
             accepted: ViewId::NONE,
             interval: None,
             frozen_at: None,
@@ -206,6 +209,7 @@ impl Peer {
         self.introduced = true;
         let mut changed = self.view != heartbeat.view;
         self.view = heartbeat.view;
+        self.view_at = Some(now);
         self.accepted = self.accepted.max(heartbeat.accepted);
         self.interval = Some(Duration::from_micros(heartbeat.interval_us.into()));
         let mut row = BTreeMap::new();

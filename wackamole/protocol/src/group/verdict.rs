@@ -8,7 +8,8 @@ use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Duration, Instant};
 
 use super::matrix::Matrix;
-use super::{Group, GroupOutput};
+use super::peer::Peer;
+use super::{Group, GroupOutput, InstalledView};
 
 impl Group {
     /// Looks at everything anew. Cheap, but not free: called when something changed or a deadline has passed.
@@ -78,22 +79,73 @@ impl Group {
             self.lose_view("a member is in a newer view without this node", now);
             return;
         }
-        // docs/protocol.md, "Letting go": nobody has promised anything for a heartbeat less than the failure timeout,
-        // and not because everybody is gone: somebody is heard that does not hear us, or renews no promise.
+        if self.is_outranked(now) {
+            self.lose_view("a better view is in reach that cannot take this node in", now);
+            return;
+        }
+        // docs/protocol.md, "Letting go". A member that hears us and promises nothing is about to drop us. One that does
+        // not hear us counts only if nobody else promises anything: of two that do not hear each other one stays.
         let patience = self.timing.failure_timeout.saturating_sub(self.timing.heartbeat);
         let timing = &self.timing;
-        let unpromised = !others.is_empty()
-            && others.iter().all(|peer| {
-                let promised = peer.promised_at.map_or(view.at, |at| at.max(view.at));
-                now >= promised + patience
-            });
-        let somebody_denies_us = others.iter().any(|peer| {
-            peer.link_state != LinkState::Silent
-                && (peer.echo_is_stale(timing) || peer.is_promise_withheld(timing))
-        });
-        if unpromised && somebody_denies_us {
-            self.lose_view("the members that are heard no longer echo this node", now);
+        let is_over =
+            |peer: &&Peer| now >= peer.promised_at.map_or(view.at, |at| at.max(view.at)) + patience;
+        let is_dropped_by =
+            |peer: &&Peer| peer.link_state == LinkState::TwoWay && peer.is_promise_withheld(timing);
+        let is_denied_by =
+            |peer: &Peer| peer.link_state != LinkState::Silent && peer.echo_is_stale(timing);
+        let dropped = others.iter().copied().filter(is_over).any(|peer| is_dropped_by(&peer));
+        let denied = others.iter().all(is_over) && others.iter().any(|peer| is_denied_by(peer));
+        if dropped || denied {
+            self.lose_view("the members that are heard promise this node nothing any more", now);
         }
+    }
+
+    /// Whether we are linked to somebody in another view that is better than ours, and for so long that the two should
+    /// have become one: some link in between must be broken. Then the smaller one yields, or both would serve.
+    fn is_outranked(&self, now: Instant) -> bool {
+        let Some(view) = &self.view else { return false };
+        let patience = self.timing.failure_timeout * 2;
+        self.peers.values().any(|peer| {
+            peer.two_way_since.is_some_and(|at| now >= at.max(view.at) + patience)
+                && peer.view != view.id
+                && self.is_foreign_view_better(peer, view.members.keys().copied().collect())
+        })
+    }
+
+    /// A node without a view helps to make no new one beside a view at least as large to which it is linked.
+    pub(super) fn would_rival_a_view(&self, members: &BTreeMap<NodeId, Incarnation>) -> bool {
+        self.view.is_none()
+            && self.peers.values().any(|peer| {
+                peer.link_state == LinkState::TwoWay
+                    && peer.view != ViewId::NONE
+                    && !members.contains_key(&peer.id)
+                    && peer.row.values().filter(|entry| entry.in_view).count() + 1 >= members.len()
+            })
+    }
+
+    /// Whether the peer is in a view without us that is larger than `ours`, or equally large and of lower ranks.
+    fn is_foreign_view_better(&self, peer: &Peer, ours: BTreeSet<NodeId>) -> bool {
+        if peer.view == ViewId::NONE || peer.row.get(&self.me).is_some_and(|e| e.in_view) {
+            return false;
+        }
+        let mut theirs: BTreeSet<NodeId> =
+            peer.row.iter().filter(|(_, entry)| entry.in_view).map(|(&id, _)| id).collect();
+        theirs.insert(peer.id);
+        let absent = |set: &BTreeSet<NodeId>| -> Vec<bool> {
+            self.ranks.iter().map(|id| !set.contains(id)).collect()
+        };
+        theirs.len() > ours.len() || theirs.len() == ours.len() && absent(&theirs) < absent(&ours)
+    }
+
+    /// A member that says, well after the install, that it is in another view or in none: it has let go.
+    fn has_strayed(&self, id: NodeId, view: &InstalledView, now: Instant) -> bool {
+        let settled = view.at + self.timing.heartbeat / 2;
+        now >= settled
+            && self.peers.get(&id).is_some_and(|peer| {
+                peer.introduced
+                    && peer.view != view.id
+                    && peer.view_at.is_some_and(|at| at >= settled)
+            })
     }
 
     pub(super) fn lose_view(&mut self, why: &'static str, now: Instant) {
@@ -122,7 +174,9 @@ impl Group {
             })
             .partition(|&id| id == self.me || self.is_present(id));
         let mut best = self.best_of(&present, now);
-        let welcome = |id: &NodeId| best.iter().all(|&m| self.pair_is_usable(*id, m, now));
+        let not_yet = |id: &NodeId| self.not_yet.get(id).is_some_and(|&until| now < until);
+        let welcome =
+            |id: &NodeId| !not_yet(id) && best.iter().all(|&m| self.pair_is_usable(*id, m, now));
         let newcomers: Vec<NodeId> = others.into_iter().filter(welcome).collect();
         if !newcomers.is_empty() {
             let wider = |id: &NodeId| best.contains(id) || newcomers.contains(id);
@@ -162,10 +216,10 @@ impl Group {
         let (Some(peer_a), Some(peer_b)) = (self.peers.get(&a), self.peers.get(&b)) else {
             return false;
         };
-        let says = |peer: &super::Peer, other: NodeId| peer.row.get(&other).copied();
+        let says = |peer: &Peer, other: NodeId| peer.row.get(&other).copied();
         if self.is_present(a) && self.is_present(b) {
             let grace = self.timing.heartbeat * 3 / 2;
-            let denied = |peer: &super::Peer, other: &super::Peer| {
+            let denied = |peer: &Peer, other: &Peer| {
                 says(peer, other.id).is_some_and(|entry| {
                     !entry.heard
                         && now >= entry.since + grace
@@ -183,13 +237,18 @@ impl Group {
     fn consider_proposal(&mut self, now: Instant) {
         self.attempt_at = None;
         let target = self.best_set(now);
-        let satisfied = self.view.as_ref().is_some_and(|view| view.members == target);
+        for (id, peer) in &mut self.peers {
+            if target.contains_key(id) {
+                peer.frozen_at = None; // nobody has a reason to drop it any more
+            }
+        }
+        let satisfied = self.view.as_ref().is_some_and(|view| {
+            view.members == target
+                && !view.members.keys().any(|id| self.has_strayed(*id, view, now))
+        });
         if satisfied && !self.is_agreeing() {
             self.wanted_since = None;
             self.proposal = None;
-            for peer in self.peers.values_mut() {
-                peer.frozen_at = None;
-            }
             return;
         }
         let wanted_since = *self.wanted_since.get_or_insert(now);
@@ -214,7 +273,10 @@ impl Group {
         let position =
             self.ranks.iter().filter(|id| target.contains_key(id)).position(|&id| id == self.me)?;
         let patience = timeout * u32::try_from(position).unwrap_or(u32::MAX);
-        if self.would_rob_a_view(target) || self.must_defer_to_one_way_peer(target) {
+        if self.would_rob_a_view(target)
+            || self.would_rival_a_view(target)
+            || self.must_defer_to_one_way_peer(target)
+        {
             return None;
         }
         let mut due = wanted_since + patience;
@@ -223,8 +285,8 @@ impl Group {
         {
             let alive = accepted.members.iter().all(|(id, i)| target.get(id) == Some(i));
             let coordinator = accepted.ballot.coordinator;
-            if coordinator == self.me && !alive {
-                // One of those we asked is gone: ask the others at once.
+            if coordinator == self.me && (!alive || self.proposal.is_none()) {
+                // One of those we asked is gone, or has refused: ask anew as soon as there is hope.
                 due = now;
             } else if alive || target.contains_key(&coordinator) {
                 due = due.max(accepted.at + timeout + patience);
@@ -232,7 +294,12 @@ impl Group {
         } else {
             due = due.max(self.settled_at(target, wanted_since));
         }
-        Some(due.max(self.hold_off_until))
+        if let Some((members, until)) = &self.held_off
+            && members == target
+        {
+            due = due.max(*until);
+        }
+        Some(due)
     }
 
     /// The proposal would take live members away from a view that is at least as large: they would refuse.

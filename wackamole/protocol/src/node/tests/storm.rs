@@ -12,6 +12,8 @@ enum Fault {
     Leave(usize),
     Pause(usize, u64),
     Partition(u32),
+    /// One way only.
+    Cut(usize, usize),
     Heal,
     Loss(u64),
     Slow(u64),
@@ -25,6 +27,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (0usize..5).prop_map(Fault::Leave),
         1 => (0usize..5, 1u64..2_000).prop_map(|(i, ms)| Fault::Pause(i, ms)),
         2 => any::<u32>().prop_map(Fault::Partition),
+        1 => (0usize..5, 0usize..5).prop_map(|(from, to)| Fault::Cut(from, to)),
         3 => Just(Fault::Heal),
         1 => (0u64..20).prop_map(Fault::Loss),
         1 => (1u64..20).prop_map(Fault::Slow),
@@ -44,6 +47,7 @@ fn apply(world: &mut World, fault: &Fault) {
                 (0..size).partition(|i| mask >> i & 1 == 0);
             world.partition(&[&left, &right]);
         }
+        Fault::Cut(from, to) => world.cut_one_way(from % size, to % size),
         Fault::Heal => world.heal(),
         Fault::Loss(percent) => world.loss_percent = percent,
         Fault::Slow(milliseconds) => world.latency_us = (100, milliseconds * 1_000),

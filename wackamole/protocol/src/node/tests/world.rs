@@ -211,6 +211,14 @@ impl World {
         self.tolerate();
     }
 
+    /// Nothing of what `from` sends reaches `to` any more.
+    pub(super) fn cut_one_way(&mut self, from: usize, to: usize) {
+        if from != to {
+            self.cut.insert((from, to));
+            self.silenced();
+        }
+    }
+
     pub(super) fn heal(&mut self) {
         self.cut.clear();
         self.tolerate();
@@ -219,7 +227,12 @@ impl World {
     /// Two components may have met: docs/protocol.md, "Merging". Generous where datagrams are lost.
     pub(super) fn tolerate(&mut self) {
         let heartbeats = if self.loss_percent > 0 { 12 } else { 3 };
-        let until = self.now.max(self.promised_until) + self.config.timing.heartbeat * heartbeats;
+        let timing = self.config.timing;
+        let mut until = self.now.max(self.promised_until) + timing.heartbeat * heartbeats;
+        if !self.cut.is_empty() {
+            // Two that meet may be kept apart by a third; then the smaller one yields.
+            until = until + timing.failure_timeout * 2;
+        }
         self.tolerant_until = self.tolerant_until.max(until);
     }
 
@@ -405,19 +418,23 @@ impl World {
 
     /// P1. Kernels whose daemon is dead or stopped are nobody's who could act: the guardian's business.
     fn check_exclusive(&mut self) {
-        let components = self.components();
         for vip in self.vips() {
             let holders = self.holders(vip);
-            let overlap = components
-                .iter()
-                .any(|component| holders.iter().filter(|h| component.contains(h)).count() > 1);
+            let overlap = holders.iter().enumerate().any(|(i, &a)| {
+                holders[i + 1..]
+                    .iter()
+                    .any(|&b| self.is_running(a) && self.is_running(b) && self.linked(a, b))
+            });
             if !overlap {
                 self.overlap_since.remove(&vip);
                 continue;
             }
             let since = *self.overlap_since.entry(vip).or_insert(self.now);
+            // While links are broken one by one, two views may be kept from becoming one: then the smaller yields.
+            let kept_apart =
+                !self.cut.is_empty() && self.now <= since + self.config.timing.failure_timeout * 4;
             assert!(
-                self.now <= self.tolerant_until,
+                self.now <= self.tolerant_until || kept_apart,
                 "{} since {since}: {vip} is on {holders:?}\n{}",
                 self.now,
                 self.story(80),
