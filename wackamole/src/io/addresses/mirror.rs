@@ -48,7 +48,9 @@ pub(super) struct Link {
     pub(super) name: String,
     /// Administratively up.
     pub(super) up: bool,
-    pub(super) carrier: bool,
+    /// Has carrier and takes frames. With carrier alone (`IFF_LOWER_UP`) the kernel may still drop them silently: it
+    /// readies the queue up to a second later.
+    pub(super) running: bool,
     pub(super) loopback: bool,
     /// Has no neighbours to tell: loopback, point-to-point, tunnels.
     pub(super) no_arp: bool,

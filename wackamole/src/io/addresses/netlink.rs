@@ -368,13 +368,10 @@ fn link(payload: &[u8]) -> Option<(u32, Link)> {
     let link = Link {
         name: name?,
         up: set(libc::IFF_UP),
-        carrier: set(IFF_LOWER_UP),
+        running: set(libc::IFF_RUNNING),
         loopback: set(libc::IFF_LOOPBACK),
         no_arp: set(libc::IFF_NOARP) || set(libc::IFF_LOOPBACK) || set(libc::IFF_POINTOPOINT),
         mac: hardware.filter(|_| kind == libc::ARPHRD_ETHER).map(MacAddress),
     };
     Some((u32::from_ne_bytes([a, b, c, d]), link))
 }
-
-/// The driver has carrier: linux/if.h.
-const IFF_LOWER_UP: i32 = 1 << 16;

@@ -467,7 +467,7 @@ impl Worker {
         if !link.up {
             return Err(cannot("it is down"));
         }
-        if !link.carrier {
+        if !link.running {
             return Err(cannot("it has no carrier"));
         }
         let outcome = match key.address {

@@ -8,7 +8,7 @@ fn link(name: &str) -> Link {
     Link {
         name: name.into(),
         up: true,
-        carrier: true,
+        running: true,
         loopback: name == "lo",
         no_arp: name == "lo",
         mac: Some(MacAddress([2, 0, 0, 0, 0, 1])),
@@ -159,7 +159,7 @@ fn only_a_change_of_an_interface_is_reported() {
     let mut mirror = mirror(&[]);
     let same = tell(&mut mirror, Notice::Link(ETH0, link("eth0")));
     assert!(!same.interfaces_changed);
-    let down = tell(&mut mirror, Notice::Link(ETH0, Link { carrier: false, ..link("eth0") }));
+    let down = tell(&mut mirror, Notice::Link(ETH0, Link { running: false, ..link("eth0") }));
     assert!(down.interfaces_changed);
 }
 
