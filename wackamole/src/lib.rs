@@ -3,4 +3,5 @@
 
 pub mod driver;
 pub mod env;
+pub mod io;
 pub mod reconcile;

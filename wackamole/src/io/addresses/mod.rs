@@ -1,0 +1,147 @@
+//! The machine's addresses through rtnetlink, on a thread of their own, because the kernel may take its time and
+//! heartbeats never wait for address work.
+//!
+//! Our addresses carry a mark of their own (`IFA_PROTO`, ip-address(8) `proto`), so that a clean-up never touches anybody
+//! else's. What is held comes from the kernel: a [`mirror::Mirror`] follows its notifications and is read again as a
+//! whole when some were lost. [`queue::Queue`] decides in which order work is done, [`worker::Worker`] does it.
+
+mod announcer;
+mod mirror;
+mod netlink;
+mod queue;
+mod worker;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::env::{AddressEvent, Addresses, Work};
+
+/// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
+///
+/// Kernels before 5.18 do not store it. There an address counts as ours if we put it there ourselves or, at the
+/// clean-up, if an earlier start may have and it is flagged `noprefixroute`, as ours are.
+pub const MARK: u8 = b'w';
+
+/// What the kernel may keep for us of notifications while the worker is busy: some ten thousand.
+const MONITOR_BUFFER_BYTES: usize = 8 << 20;
+
+/// Why the address worker cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing}: {source}{}", hint(source))]
+pub struct StartError {
+    doing: &'static str,
+    source: io::Error,
+}
+
+impl StartError {
+    fn new(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { doing, source }
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; CAP_NET_ADMIN and CAP_NET_RAW are needed",
+        _ => "",
+    }
+}
+
+/// How the worker is set up.
+#[derive(Clone, Debug)]
+pub struct AddressesConfig {
+    /// What [`crate::env::Action::CleanUp`] may remove, if it carries our mark: the addresses of all configured VIPs,
+    /// and those that an earlier start may have held ([`crate::io::store::StateDirectory::may_hold`]).
+    pub may_clean_up: BTreeSet<IpAddr>,
+    /// Receive buffer for the kernel's notifications. If it overflows, everything is read again.
+    pub monitor_buffer_bytes: usize,
+}
+
+impl AddressesConfig {
+    /// The usual settings.
+    pub fn new(may_clean_up: BTreeSet<IpAddr>) -> Self {
+        Self { may_clean_up, monitor_buffer_bytes: MONITOR_BUFFER_BYTES }
+    }
+}
+
+/// This machine's addresses. The worker thread ends soon after this is dropped; work not yet begun is left undone.
+#[derive(Debug)]
+pub struct NetlinkAddresses {
+    work: mpsc::Sender<Work>,
+    wake: Arc<EventFd>,
+    events: RefCell<UnboundedReceiver<AddressEvent>>,
+}
+
+impl NetlinkAddresses {
+    /// Opens the sockets and starts the worker thread, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// A socket cannot be opened (CAP_NET_RAW is needed), or the present addresses cannot be read.
+    pub fn start(config: AddressesConfig) -> Result<Self, StartError> {
+        let (work, submitted) = mpsc::channel();
+        let (report, events) = unbounded_channel();
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let wake = EventFd::from_flags(flags)
+            .map_err(io::Error::from)
+            .map_err(StartError::new("open an eventfd"))?;
+        let wake = Arc::new(wake);
+        let worker = worker::Worker::open(config, submitted, wake.clone(), report)?;
+        std::thread::Builder::new()
+            .name("addresses".into())
+            .spawn(move || worker.run())
+            .map_err(StartError::new("start a thread"))?;
+        Ok(Self { work, wake, events: RefCell::new(events) })
+    }
+
+    fn wake_worker(&self) {
+        // Fails only if the counter is at its maximum, and then the worker is awake.
+        let _ = self.wake.write(1);
+    }
+}
+
+impl Addresses for NetlinkAddresses {
+    fn submit(&self, work: Work) {
+        if self.work.send(work).is_err() {
+            tracing::error!("the address worker has ended before its owner");
+        }
+        self.wake_worker();
+    }
+
+    /// # Panics
+    /// If the worker thread has panicked: a daemon that cannot release must not go on.
+    async fn next(&self) -> AddressEvent {
+        std::future::poll_fn(|context| self.events.borrow_mut().poll_recv(context))
+            .await
+            .expect("the address worker lives as long as its owner")
+    }
+}
+
+impl Drop for NetlinkAddresses {
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::channel();
+        self.work = closed; // the worker finds its channel disconnected
+        self.wake_worker();
+    }
+}
+
+/// The machine's interfaces and their present addresses, VIPs included.
+///
+/// # Errors
+/// Whatever getifaddrs(3) says.
+pub fn interfaces() -> io::Result<BTreeMap<String, BTreeSet<IpAddr>>> {
+    let mut interfaces: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for entry in getifaddrs()? {
+        let addresses = interfaces.entry(entry.interface_name).or_default();
+        let Some(storage) = entry.address else { continue };
+        let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        addresses.extend(v4.or_else(|| storage.as_sockaddr_in6().map(|v6| v6.ip().into())));
+    }
+    Ok(interfaces)
+}

@@ -1,0 +1,214 @@
+//! In which order address work is done. Pure.
+//!
+//! Releases first: another machine waits for them. Then the first announcement of what was just acquired, because until
+//! then nobody sends to us. Then acquires, then repeated announcements. Work on one VIP keeps its order, and what stands
+//! before a release is as urgent as the release; an announcement that a release overtakes is pointless and dropped. A
+//! clean-up waits for everything before it and holds up everything after it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use wackamole_protocol::vip::{Vip, VipId};
+
+use crate::env::{Action, Work};
+
+/// Work on one VIP.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    /// The caller's number for it.
+    pub(super) ticket: u64,
+    /// The VIP.
+    pub(super) vip: Arc<Vip>,
+}
+
+/// What to do next. No VIP occurs twice.
+#[derive(Debug)]
+pub(super) enum Batch {
+    /// Remove leftovers.
+    CleanUp {
+        /// The caller's number for it.
+        ticket: u64,
+    },
+    /// Take these away.
+    Release(Vec<Job>),
+    /// Put these on.
+    Acquire(Vec<Job>),
+    /// Tell the segment about these.
+    Announce(Vec<Job>),
+    /// Announcements that a release has made pointless, by their tickets.
+    Pointless(Vec<u64>),
+}
+
+/// Smaller is sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Release,
+    FirstAnnouncement,
+    Acquire,
+    RepeatedAnnouncement,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Release,
+    Acquire,
+    Announce,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    arrival: i64,
+    verb: Verb,
+    job: Job,
+}
+
+/// What is to be done to one VIP, in order. Never empty while it is in the queue.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<Waiting>,
+    /// Where the line stands in the order of all lines.
+    place: Option<(Urgency, i64)>,
+}
+
+impl Line {
+    fn release_waits(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.verb == Verb::Release)
+    }
+}
+
+/// Work that waits.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lines: BTreeMap<VipId, Line>,
+    /// The lines by urgency and arrival of their heads.
+    order: BTreeSet<(Urgency, i64, VipId)>,
+    /// Acquired and not announced since.
+    unannounced: BTreeSet<VipId>,
+    pointless: Vec<u64>,
+    /// A clean-up that waits for the lines to empty, by its ticket, and what came after it.
+    clean_up: Option<u64>,
+    behind: VecDeque<Work>,
+    arrivals: i64,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, work: Work) {
+        if self.clean_up.is_some() {
+            self.behind.push_back(work);
+            return;
+        }
+        let (verb, vip) = match work.action {
+            Action::CleanUp => {
+                self.clean_up = Some(work.ticket);
+                return;
+            }
+            Action::Release(vip) => (Verb::Release, vip),
+            Action::Acquire(vip) => (Verb::Acquire, vip),
+            Action::Announce(vip) => (Verb::Announce, vip),
+        };
+        let id = vip.id();
+        self.arrivals += 1;
+        let line = self.lines.entry(id).or_default();
+        if verb == Verb::Release {
+            line.waiting.retain(|waiting| {
+                let announcement = waiting.verb == Verb::Announce;
+                if announcement {
+                    self.pointless.push(waiting.job.ticket);
+                }
+                !announcement
+            });
+        }
+        let job = Job { ticket: work.ticket, vip };
+        line.waiting.push_back(Waiting { arrival: self.arrivals, verb, job });
+        self.find_place(id);
+    }
+
+    /// Puts back an announcement that could not be sent, to be the first of its kind.
+    pub(super) fn put_back_announcement(&mut self, job: Job) {
+        let id = job.vip.id();
+        let line = self.lines.entry(id).or_default();
+        if line.release_waits() {
+            self.pointless.push(job.ticket);
+            return;
+        }
+        line.waiting.push_front(Waiting { arrival: i64::MIN, verb: Verb::Announce, job });
+        self.unannounced.insert(id);
+        self.find_place(id);
+    }
+
+    /// Is the most urgent work an announcement?
+    pub(super) fn only_announcements(&self) -> bool {
+        self.order.first().is_some_and(|&(_, _, id)| self.head_verb(id) == Some(Verb::Announce))
+    }
+
+    /// Takes the most urgent work, at most `limit` pieces of one kind.
+    pub(super) fn take(&mut self, limit: usize) -> Option<Batch> {
+        if !self.pointless.is_empty() {
+            return Some(Batch::Pointless(std::mem::take(&mut self.pointless)));
+        }
+        let Some(&(urgency, _, first)) = self.order.first() else {
+            return self.take_clean_up();
+        };
+        let verb = self.head_verb(first);
+        let ids: Vec<_> = self
+            .order
+            .iter()
+            .take_while(|&&(other, _, id)| other == urgency && self.head_verb(id) == verb)
+            .take(limit)
+            .map(|&(_, _, id)| id)
+            .collect();
+        let jobs: Vec<_> = ids.into_iter().filter_map(|id| self.take_head(id)).collect();
+        match verb? {
+            Verb::Release => Some(Batch::Release(jobs)),
+            Verb::Acquire => Some(Batch::Acquire(jobs)),
+            Verb::Announce => Some(Batch::Announce(jobs)),
+        }
+    }
+
+    fn take_clean_up(&mut self) -> Option<Batch> {
+        let ticket = self.clean_up.take()?;
+        for work in std::mem::take(&mut self.behind) {
+            self.push(work);
+        }
+        Some(Batch::CleanUp { ticket })
+    }
+
+    fn take_head(&mut self, id: VipId) -> Option<Job> {
+        let Waiting { verb, job, .. } = self.lines.get_mut(&id)?.waiting.pop_front()?;
+        match verb {
+            Verb::Acquire => self.unannounced.insert(id),
+            Verb::Release | Verb::Announce => self.unannounced.remove(&id),
+        };
+        self.find_place(id);
+        Some(job)
+    }
+
+    fn head_verb(&self, id: VipId) -> Option<Verb> {
+        Some(self.lines.get(&id)?.waiting.front()?.verb)
+    }
+
+    /// Puts the line of `id` where it belongs after a change.
+    fn find_place(&mut self, id: VipId) {
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        if let Some((urgency, arrival)) = line.place.take() {
+            self.order.remove(&(urgency, arrival, id));
+        }
+        let Some(head) = line.waiting.front() else {
+            self.lines.remove(&id);
+            return;
+        };
+        let urgency = match head.verb {
+            _ if line.release_waits() => Urgency::Release,
+            Verb::Release => Urgency::Release,
+            Verb::Acquire => Urgency::Acquire,
+            Verb::Announce if self.unannounced.contains(&id) => Urgency::FirstAnnouncement,
+            Verb::Announce => Urgency::RepeatedAnnouncement,
+        };
+        let place = (urgency, head.arrival);
+        line.place = Some(place);
+        self.order.insert((place.0, place.1, id));
+    }
+}
+
+#[cfg(test)]
+mod tests;

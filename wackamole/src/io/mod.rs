@@ -1,0 +1,11 @@
+//! The real world behind the traits of [`crate::env`]: sockets, clocks, kernel addresses, the state directory.
+//!
+//! Nothing here decides anything about VIPs; it only carries out and reports.
+
+pub mod addresses;
+pub mod arp;
+pub mod clock;
+pub mod ethernet;
+pub mod ndp;
+pub mod store;
+pub mod udp;

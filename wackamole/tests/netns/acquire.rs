@@ -1,0 +1,153 @@
+//! Putting addresses on and taking them away.
+
+use rtnetlink::packet_route::address::AddressAttribute;
+use wackamole::env::{Action, AddressError, AddressEvent};
+
+use crate::kernel::{Kernel, cable, foreign, ours, sysctl};
+use crate::namespace::Namespace;
+use crate::worker::{Worker, vip};
+
+/// A machine with one interface, `eth0`.
+fn machine(test: impl FnOnce(&Kernel) + Send) {
+    Namespace::new().enter(|| {
+        let kernel = Kernel::here();
+        kernel.add_interface("eth0");
+        test(&kernel);
+    });
+}
+
+pub(crate) fn puts_marked_addresses_on() {
+    machine(|kernel| {
+        let vip = vip(&["10.0.0.1/32@eth0", "10.1.0.1/24@eth0", "fd00::1/128@eth0"]);
+        let mut worker = Worker::here();
+
+        assert_eq!(worker.acquire(&vip), Ok(()));
+
+        let expected = [ours("10.0.0.1/32"), ours("10.1.0.1/24"), ours("fd00::1/128")];
+        assert_eq!(kernel.addresses("eth0"), expected);
+
+        assert_eq!(worker.release(&vip), Ok(()));
+
+        assert_eq!(kernel.addresses("eth0"), []);
+        assert_eq!(worker.vanished(), 0, "what we remove is no news");
+    });
+}
+
+pub(crate) fn is_idempotent() {
+    machine(|kernel| {
+        let vip = vip(&["10.0.0.1/32@eth0", "fd00::1/128@eth0"]);
+        let mut worker = Worker::here();
+        assert_eq!(worker.release(&vip), Ok(()), "absent");
+
+        for _ in 0..3 {
+            assert_eq!(worker.acquire(&vip), Ok(()));
+            assert_eq!(kernel.addresses("eth0"), [ours("10.0.0.1/32"), ours("fd00::1/128")]);
+        }
+        kernel.delete_address("eth0", "10.0.0.1/32");
+        assert_eq!(worker.acquire(&vip), Ok(()), "half of it was gone");
+        assert_eq!(kernel.addresses("eth0"), [ours("10.0.0.1/32"), ours("fd00::1/128")]);
+
+        kernel.delete_address("eth0", "fd00::1/128");
+        assert_eq!(worker.release(&vip), Ok(()), "half of it was gone");
+        assert_eq!(worker.release(&vip), Ok(()));
+        assert_eq!(kernel.addresses("eth0"), []);
+    });
+}
+
+pub(crate) fn leaves_a_foreign_address_alone() {
+    machine(|kernel| {
+        for address in ["10.0.0.1/32", "10.0.0.1/24", "fd00::1/128", "fd00::1/64"] {
+            kernel.add_address("eth0", address);
+            let (text, _) = address.split_once('/').unwrap();
+            let prefix = if text.contains(':') { 128 } else { 32 };
+            let vip = vip(&[&format!("{text}/{prefix}@eth0")]);
+            let mut worker = Worker::here();
+
+            let conflict = AddressError::Conflict(format!("{address} on eth0"));
+            assert_eq!(worker.acquire(&vip), Err(conflict.clone()));
+            assert_eq!(worker.release(&vip), Err(conflict), "the kernel still answers for it");
+
+            assert_eq!(kernel.addresses("eth0"), [foreign(address)]);
+            kernel.delete_address("eth0", address);
+            assert_eq!(worker.acquire(&vip), Ok(()), "now it is free");
+            assert_eq!(worker.release(&vip), Ok(()));
+        }
+    });
+}
+
+pub(crate) fn is_all_or_nothing() {
+    machine(|kernel| {
+        let vip = vip(&["10.0.0.1/32@eth0", "10.0.0.2/32@eth0", "fd00::1/128@eth0"]);
+        sysctl("ipv6/conf/eth0/disable_ipv6", "1");
+        let mut worker = Worker::here();
+
+        let error = worker.acquire(&vip).unwrap_err().to_string();
+
+        assert!(error.starts_with("cannot add fd00::1/128 to eth0: "), "{error}");
+        assert_eq!(kernel.addresses("eth0"), []);
+        assert_eq!(worker.vanished(), 0, "nothing had been held");
+
+        sysctl("ipv6/conf/eth0/disable_ipv6", "0");
+        assert_eq!(worker.acquire(&vip), Ok(()));
+    });
+}
+
+pub(crate) fn names_a_missing_interface() {
+    machine(|kernel| {
+        let vip = vip(&["10.0.0.1/32@eth0", "10.0.0.2/32@eth7"]);
+        let mut worker = Worker::here();
+        assert_eq!(worker.acquire(&vip), Err(AddressError::NoInterface("eth7".into())));
+        assert_eq!(kernel.addresses("eth0"), []);
+
+        kernel.add_interface("eth7");
+
+        worker.wait_until_interfaces_changed();
+        assert_eq!(worker.acquire(&vip), Ok(()));
+        assert_eq!(kernel.addresses("eth7"), [ours("10.0.0.2/32")]);
+    });
+}
+
+/// An address with our mark that another machine has too: the kernel found out and does not answer for it.
+pub(crate) fn replaces_an_address_that_failed_the_duplicate_check() {
+    let (left, right) = cable();
+    right.enter(|| Kernel::here().add_address("eth0", "fd00::1/64"));
+    left.enter(|| {
+        let kernel = Kernel::here();
+        kernel.add_address_with("eth0", "fd00::1/128", |message| {
+            message.attributes.retain(|a| !matches!(a, AddressAttribute::Flags(_)));
+            message.attributes.push(AddressAttribute::Protocol(crate::kernel::MARK.into()));
+        });
+        assert!(kernel.addresses("eth0")[0].tentative);
+        let mut worker = Worker::here();
+
+        assert_eq!(worker.acquire(&vip(&["fd00::1/128@eth0"])), Ok(()));
+
+        assert_eq!(kernel.addresses("eth0"), [ours("fd00::1/128")]);
+        assert_eq!(worker.vanished(), 0);
+    });
+}
+
+pub(crate) fn never_waits_behind_acquires_to_release() {
+    machine(|_| {
+        let mut worker = Worker::here();
+        let held = vip(&["10.9.0.1/32@eth0"]);
+        assert_eq!(worker.acquire(&held), Ok(()));
+        let mut last = 0;
+        for number in 0..400 {
+            let address = format!("10.0.{}.{}/32@eth0", number / 250, number % 250);
+            last = worker.submit(Action::Acquire(vip(&[&address])));
+        }
+        let release = worker.submit(Action::Release(held));
+
+        let mut acquired_before = 0;
+        loop {
+            match worker.next() {
+                AddressEvent::Done { ticket, .. } if ticket == release => break,
+                AddressEvent::Done { ticket, .. } if ticket == last => panic!("the release was last"),
+                _ => acquired_before += 1,
+            }
+        }
+        // How many is up to the scheduler; that they are not all is up to us.
+        assert!(acquired_before < 399, "{acquired_before} acquires came first");
+    });
+}

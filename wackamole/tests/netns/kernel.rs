@@ -1,0 +1,261 @@
+//! What the kernel really has, seen and changed through the `rtnetlink` crate, which the program does not use.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol,
+};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, new_connection};
+use tokio::runtime::Runtime;
+
+use crate::namespace::Namespace;
+
+/// The mark as ip-address(8) shows it; deliberately not the program's own constant.
+pub(crate) const MARK: u8 = 119;
+
+/// An rtnetlink connection in the namespace of the thread that made it.
+pub(crate) struct Kernel {
+    runtime: Runtime,
+    handle: Handle,
+}
+
+/// An address as a dump shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seen {
+    /// `10.0.0.1/32`
+    pub(crate) address: String,
+    pub(crate) mark: Option<u8>,
+    pub(crate) no_prefix_route: bool,
+    pub(crate) tentative: bool,
+}
+
+/// One of ours, as it should look.
+pub(crate) fn ours(address: &str) -> Seen {
+    Seen {
+        address: address.into(),
+        mark: Some(MARK),
+        no_prefix_route: true,
+        tentative: false,
+    }
+}
+
+/// As somebody adds it by hand.
+pub(crate) fn foreign(address: &str) -> Seen {
+    Seen { mark: None, no_prefix_route: false, ..ours(address) }
+}
+
+impl Kernel {
+    pub(crate) fn here() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.block_on(async {
+            let (connection, handle, _) = new_connection().unwrap();
+            runtime.spawn(connection);
+            handle
+        });
+        Self { runtime, handle }
+    }
+
+    /// Adds an interface that is up and has carrier: its other end is here as well.
+    pub(crate) fn add_interface(&self, name: &str) {
+        let other_end = format!("{name}-end");
+        let pair = LinkVeth::new(name, &other_end).build();
+        self.runtime.block_on(self.handle.link().add(pair).execute()).unwrap();
+        self.set_up(name, true);
+        self.set_up(&other_end, true);
+        self.wait_until_running(name);
+    }
+
+    /// Carrier comes with a delay of up to a second, and frames sent before are lost.
+    pub(crate) fn wait_until_running(&self, name: &str) {
+        while !self.link(name).header.flags.contains(LinkFlags::Running) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn delete_link(&self, name: &str) {
+        let index = self.index(name);
+        self.runtime.block_on(self.handle.link().del(index).execute()).unwrap();
+    }
+
+    pub(crate) fn set_up(&self, name: &str, up: bool) {
+        let message = LinkUnspec::new_with_index(self.index(name));
+        let message = if up { message.up() } else { message.down() };
+        self.runtime.block_on(self.handle.link().set(message.build()).execute()).unwrap();
+    }
+
+    pub(crate) fn index(&self, name: &str) -> u32 {
+        self.link(name).header.index
+    }
+
+    pub(crate) fn mac(&self, name: &str) -> [u8; 6] {
+        let address = self.link(name).attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => bytes.try_into().ok(),
+            _ => None,
+        });
+        address.unwrap()
+    }
+
+    fn link(&self, name: &str) -> rtnetlink::packet_route::link::LinkMessage {
+        let mut links = Box::pin(self.handle.link().get().match_name(name).execute());
+        self.runtime.block_on(links.try_next()).unwrap().unwrap()
+    }
+
+    /// Adds an address as `edit` changes it; by default as a person would, but without IPv6's duplicate check.
+    pub(crate) fn add_address_with(
+        &self,
+        interface: &str,
+        address: &str,
+        edit: impl FnOnce(&mut AddressMessage),
+    ) {
+        let (address, prefix) = parse(address);
+        let mut request = self.handle.address().add(self.index(interface), address, prefix);
+        let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+        request.message_mut().attributes.push(flags);
+        edit(request.message_mut());
+        self.runtime.block_on(request.execute()).unwrap();
+    }
+
+    pub(crate) fn add_address(&self, interface: &str, address: &str) {
+        self.add_address_with(interface, address, |_| {});
+    }
+
+    /// As an earlier daemon of ours would have left it.
+    pub(crate) fn add_marked_address(&self, interface: &str, address: &str) {
+        self.add_address_with(interface, address, |message| {
+            message.attributes.push(AddressAttribute::Protocol(MARK.into()));
+        });
+    }
+
+    pub(crate) fn delete_addresses(&self, interface: &str, unwanted: impl Fn(IpAddr) -> bool) {
+        for message in self.address_messages(interface) {
+            if unwanted(ip(&message)) {
+                self.runtime.block_on(self.handle.address().del(message).execute()).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn delete_address(&self, interface: &str, address: &str) {
+        let (address, _) = parse(address);
+        self.delete_addresses(interface, |other| other == address);
+    }
+
+    /// All addresses of an interface but IPv6's own link-local ones.
+    pub(crate) fn addresses(&self, interface: &str) -> Vec<Seen> {
+        let mut seen: Vec<_> = self.address_messages(interface).iter().map(look_at).collect();
+        seen.retain(|seen| !seen.address.starts_with("fe80"));
+        seen.sort();
+        seen
+    }
+
+    fn address_messages(&self, interface: &str) -> Vec<AddressMessage> {
+        let index = self.index(interface);
+        let dump = self.handle.address().get().set_link_index_filter(index).execute();
+        self.runtime.block_on(dump.try_collect()).unwrap()
+    }
+
+    /// Puts an entry into the neighbour cache as if learned a while ago.
+    pub(crate) fn add_stale_neighbour(&self, interface: &str, address: &str, mac: [u8; 6]) {
+        let request = self
+            .handle
+            .neighbours()
+            .add(self.index(interface), address.parse().unwrap())
+            .link_layer_address(&mac)
+            .state(NeighbourState::Stale)
+            .kind(RouteType::Unicast);
+        self.runtime.block_on(request.execute()).unwrap();
+    }
+
+    /// Where the kernel would send frames for `address`.
+    pub(crate) fn neighbour(&self, interface: &str, address: &str) -> Option<[u8; 6]> {
+        let wanted: IpAddr = address.parse().unwrap();
+        let index = self.index(interface);
+        let entries = self.handle.neighbours().get().execute();
+        let entries: Vec<NeighbourMessage> =
+            self.runtime.block_on(entries.try_collect()).unwrap();
+        let here = entries.into_iter().filter(|entry| entry.header.ifindex == index);
+        here.filter(|entry| is_about(entry, wanted)).find_map(|entry| {
+            entry.attributes.into_iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => bytes.to_vec().try_into().ok(),
+                _ => None,
+            })
+        })
+    }
+}
+
+/// Two machines on one cable: `eth0` in each, up, with carrier.
+pub(crate) fn cable() -> (Namespace, Namespace) {
+    let (left, right) = (Namespace::new(), Namespace::new());
+    left.enter(|| {
+        let kernel = Kernel::here();
+        kernel.set_up("lo", true);
+        let pair = LinkVeth::new("eth0", "other").build();
+        kernel.runtime.block_on(kernel.handle.link().add(pair).execute()).unwrap();
+        let other = LinkUnspec::new_with_index(kernel.index("other"));
+        let other = other.name("eth0").setns_by_fd(right.descriptor()).build();
+        kernel.runtime.block_on(kernel.handle.link().set(other).execute()).unwrap();
+        kernel.set_up("eth0", true);
+    });
+    right.enter(|| {
+        let kernel = Kernel::here();
+        kernel.set_up("lo", true);
+        kernel.set_up("eth0", true);
+        kernel.wait_until_running("eth0");
+    });
+    left.enter(|| Kernel::here().wait_until_running("eth0"));
+    (left, right)
+}
+
+pub(crate) fn sysctl(path: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap();
+}
+
+fn parse(address: &str) -> (IpAddr, u8) {
+    let (address, prefix) = address.split_once('/').unwrap();
+    (address.parse().unwrap(), prefix.parse().unwrap())
+}
+
+fn ip(message: &AddressMessage) -> IpAddr {
+    let attributes = message.attributes.iter();
+    let address = attributes.clone().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let fallback = || {
+        attributes.clone().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    };
+    address.or_else(fallback).unwrap()
+}
+
+fn look_at(message: &AddressMessage) -> Seen {
+    let mut seen = foreign(&format!("{}/{}", ip(message), message.header.prefix_len));
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Flags(flags) => {
+                seen.no_prefix_route = flags.contains(AddressFlags::Noprefixroute);
+                seen.tentative = flags.contains(AddressFlags::Tentative);
+            }
+            AddressAttribute::Protocol(AddressProtocol::Other(mark)) => seen.mark = Some(*mark),
+            _ => {}
+        }
+    }
+    seen
+}
+
+fn is_about(entry: &NeighbourMessage, wanted: IpAddr) -> bool {
+    entry.attributes.iter().any(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => wanted == IpAddr::V4(*v4),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => wanted == IpAddr::V6(*v6),
+        _ => false,
+    })
+}

@@ -1,0 +1,75 @@
+//! The real kernel: addresses, announcements and datagrams in network namespaces of our own.
+//!
+//! No root is needed where the kernel lets users have namespaces; elsewhere one line says so and nothing is run. Each
+//! test gets fresh namespaces, entered by threads, so this program makes its user namespace before it has any.
+
+mod acquire;
+mod announce;
+mod capture;
+mod clean_up;
+mod kernel;
+mod namespace;
+mod network;
+mod speed;
+mod watch;
+mod worker;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Names test functions of modules as trials.
+macro_rules! trials {
+    ($($module:ident: $($test:ident),+ $(,)?;)+) => {
+        vec![$($(
+            Trial::test(concat!(stringify!($module), "::", stringify!($test)), || {
+                $module::$test();
+                Ok(())
+            }),
+        )+)+]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Their timing is measured, and two cores are enough for one test and its threads.
+    arguments.test_threads.get_or_insert(1);
+    let trials = trials! {
+        acquire:
+            puts_marked_addresses_on,
+            is_idempotent,
+            leaves_a_foreign_address_alone,
+            is_all_or_nothing,
+            names_a_missing_interface,
+            replaces_an_address_that_failed_the_duplicate_check,
+            never_waits_behind_acquires_to_release;
+        clean_up:
+            removes_marked_listed_addresses_and_nothing_else;
+        watch:
+            reports_an_address_deleted_by_hand,
+            reports_what_an_interface_takes_with_it,
+            reports_interfaces_that_change,
+            survives_lost_notifications;
+        announce:
+            in_both_arp_forms_and_caches_follow,
+            by_neighbour_advertisement_and_caches_follow,
+            as_a_router_if_the_machine_forwards,
+            only_what_is_held,
+            not_on_a_dead_interface;
+        network:
+            survives_the_absence_of_its_address,
+            hears_its_multicast_group_over_ipv4,
+            hears_its_multicast_group_over_ipv6;
+        speed:
+            takeover_of_a_thousand_vips,
+            takeover_of_a_thousand_ipv6_vips;
+    };
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    if let Err(reason) = namespace::leave_the_machine() {
+        eprintln!("skipped: no private network namespace can be made here: {reason}");
+        return ExitCode::SUCCESS;
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

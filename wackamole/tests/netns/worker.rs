@@ -1,0 +1,127 @@
+//! Drives a real address worker as the driver does, and waits for what it reports.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use wackamole::env::{Action, AddressError, AddressEvent, Addresses, Work};
+use wackamole::io::addresses::{AddressesConfig, NetlinkAddresses};
+use wackamole_protocol::vip::{Vip, VipAddress};
+
+/// Nothing that is waited for takes as long.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A worker in the namespace of the thread that made it.
+pub(crate) struct Worker {
+    runtime: Runtime,
+    addresses: NetlinkAddresses,
+    tickets: u64,
+    /// Reported while something else was waited for.
+    reported: Vec<AddressEvent>,
+}
+
+impl Worker {
+    pub(crate) fn here() -> Self {
+        Self::with(AddressesConfig::new(BTreeSet::new()))
+    }
+
+    pub(crate) fn that_may_clean_up(addresses: &[&str]) -> Self {
+        let addresses: BTreeSet<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        Self::with(AddressesConfig::new(addresses))
+    }
+
+    pub(crate) fn with(config: AddressesConfig) -> Self {
+        Self {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            addresses: NetlinkAddresses::start(config).unwrap(),
+            tickets: 0,
+            reported: vec![],
+        }
+    }
+
+    /// Hands over work and returns its ticket.
+    pub(crate) fn submit(&mut self, action: Action) -> u64 {
+        self.tickets += 1;
+        self.addresses.submit(Work { ticket: self.tickets, action });
+        self.tickets
+    }
+
+    /// What is reported next; panics if it takes too long.
+    pub(crate) fn next(&self) -> AddressEvent {
+        let next = async { tokio::time::timeout(LIMIT, self.addresses.next()).await };
+        self.runtime.block_on(next).expect("the worker reports something in time")
+    }
+
+    /// Does one piece of work.
+    pub(crate) fn perform(&mut self, action: Action) -> Result<(), AddressError> {
+        let wanted = self.submit(action);
+        loop {
+            match self.next() {
+                AddressEvent::Done { ticket, result } if ticket == wanted => return result,
+                other => self.reported.push(other),
+            }
+        }
+    }
+
+    pub(crate) fn acquire(&mut self, vip: &Arc<Vip>) -> Result<(), AddressError> {
+        self.perform(Action::Acquire(vip.clone()))
+    }
+
+    pub(crate) fn release(&mut self, vip: &Arc<Vip>) -> Result<(), AddressError> {
+        self.perform(Action::Release(vip.clone()))
+    }
+
+    pub(crate) fn announce(&mut self, vip: &Arc<Vip>) -> Result<(), AddressError> {
+        self.perform(Action::Announce(vip.clone()))
+    }
+
+    /// Waits until something like `wanted` has been reported, and takes it.
+    pub(crate) fn wait_for(&mut self, wanted: impl Fn(&AddressEvent) -> bool) {
+        loop {
+            if let Some(position) = self.reported.iter().position(&wanted) {
+                self.reported.remove(position);
+                return;
+            }
+            let event = self.next();
+            self.reported.push(event);
+        }
+    }
+
+    pub(crate) fn wait_until_vanished(&mut self, vip: &Vip) {
+        self.wait_for(|event| matches!(event, AddressEvent::Vanished(id) if *id == vip.id()));
+    }
+
+    pub(crate) fn wait_until_interfaces_changed(&mut self) {
+        self.wait_for(|event| matches!(event, AddressEvent::InterfacesChanged));
+    }
+
+    /// Drops what follows from anything that the kernel has said until now.
+    pub(crate) fn forget_reports(&mut self) {
+        // A piece of work is done after everything that the kernel had said before has been read.
+        assert_eq!(self.release(&vip(&["192.0.2.1/32@eth0"])), Ok(()));
+        self.reported.clear();
+    }
+
+    /// How many VIPs have been reported vanished and not waited for. All that the kernel had said before the last piece
+    /// of work was done is included.
+    pub(crate) fn vanished(&self) -> usize {
+        let vanished = |event: &&AddressEvent| matches!(event, AddressEvent::Vanished(_));
+        self.reported.iter().filter(vanished).count()
+    }
+}
+
+/// A VIP of addresses like `10.0.0.1/32@eth0`.
+pub(crate) fn vip(addresses: &[&str]) -> Arc<Vip> {
+    let parse = |text: &&str| {
+        let (address, rest) = text.split_once('/').unwrap();
+        let (prefix, interface) = rest.split_once('@').unwrap();
+        VipAddress {
+            address: address.parse().unwrap(),
+            prefix: prefix.parse().unwrap(),
+            interface: interface.into(),
+        }
+    };
+    Arc::new(Vip::new(addresses.join("+"), addresses.iter().map(parse).collect()))
+}
