@@ -1,6 +1,7 @@
 //! wackamole keeps a set of virtual IP addresses (VIPs) up on a LAN cluster: every VIP is answered by exactly one live
 //! machine.
 
+pub mod config;
 pub mod driver;
 pub mod env;
 pub mod io;
