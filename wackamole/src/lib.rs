@@ -2,7 +2,9 @@
 //! machine.
 
 pub mod config;
+pub mod control;
 pub mod driver;
 pub mod env;
 pub mod io;
 pub mod reconcile;
+pub mod telemetry;

@@ -94,7 +94,10 @@ impl Source {
 
     /// Line and column of a byte, both from one, and the text of the line.
     fn locate(&self, byte: usize) -> (usize, usize, &str) {
-        let byte = self.text.floor_char_boundary(byte.min(self.text.len()));
+        let mut byte = byte.min(self.text.len());
+        while !self.text.is_char_boundary(byte) {
+            byte -= 1;
+        }
         let before = &self.text[..byte];
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
