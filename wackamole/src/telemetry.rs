@@ -23,6 +23,7 @@ use wackamole_protocol::id::{NodeId, ViewId};
 use wackamole_protocol::names::Names;
 use wackamole_protocol::time::Instant;
 
+use crate::driver::Observation;
 use limit::Limiter;
 pub use writer::LogGuard;
 
@@ -105,8 +106,17 @@ impl Telemetry {
         Self { names, me, view: None, rejections, late }
     }
 
-    /// Logs one event.
-    pub fn observe(&mut self, now: Instant, event: &Event) {
+    /// Logs what the driver tells.
+    pub fn observe(&mut self, now: Instant, observation: &Observation<'_>) {
+        match observation {
+            Observation::Event(event) => self.event(now, event),
+            Observation::NetworkFault { action, error } => {
+                warn!(%error, "cannot {action}; told once until it changes");
+            }
+        }
+    }
+
+    fn event(&mut self, now: Instant, event: &Event) {
         let names = &self.names;
         match event {
             Event::Link { peer, state, silent_for } => {

@@ -97,8 +97,9 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source::new(file, text);
         let (root, syntax_errors) = DeTable::parse_recoverable(text);
-        if !syntax_errors.is_empty() {
-            return Err(source.error(syntax_errors.iter().map(syntax_problem).collect()));
+        // The first one only: what follows are mostly its consequences.
+        if let Some(error) = syntax_errors.first() {
+            return Err(source.error(vec![syntax_problem(error)]));
         }
         let mut problems = Vec::new();
         let config = Self::read(&source, &Section::document(root.get_ref()), &mut problems);

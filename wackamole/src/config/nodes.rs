@@ -218,22 +218,17 @@ fn check_families(nodes: &Nodes, network: &Network, problems: &mut Vec<Problem>)
         }
     }
     let Some(group) = &network.multicast else { return };
-    if let Some(address) = first.definition.addresses.first()
-        && address.is_ipv4() != group.value.is_ipv4()
-    {
+    let lacks = |node: &&Node| {
+        node.definition.addresses.iter().all(|own| own.is_ipv4() != group.value.is_ipv4())
+    };
+    if let Some(node) = nodes.nodes.iter().find(lacks) {
+        let (family, node) = (if group.value.is_ipv4() { "IPv4" } else { "IPv6" }, node);
         problems.push(
             Problem::at(
                 group.span.clone(),
-                format!(
-                    "the group {} and the first address of {} ({}) are of different families",
-                    group.value.ip(),
-                    first.definition.name,
-                    address.ip()
-                ),
+                format!("the group {} is {family}, and {} has no {family} address", group.value.ip(), node.definition.name),
             )
-            .help(
-                "the group is used on the network of the first addresses: take one of their family",
-            ),
+            .help("take a group of a family in which all nodes have an address: it is used on the network of the first of them"),
         );
     }
 }

@@ -29,3 +29,6 @@ pub enum Reply {
     /// The request makes no sense, or cannot be answered now; a sentence.
     Error(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -20,6 +21,8 @@ use super::{Reply, Request};
 
 /// Clients served at once; others wait in the kernel's queue.
 const CLIENTS_MAX: usize = 16;
+/// Clients that the kernel keeps waiting.
+const BACKLOG: i32 = 64;
 /// Bytes of one request, its newline included.
 const REQUEST_BYTES_MAX: u64 = 4096;
 /// A client that asks nothing for so long is dropped.
@@ -88,12 +91,7 @@ impl ControlSocket {
                 Err(error) => return Err(system(error)),
             },
         }
-        // Private from its first moment: with a mode set afterwards somebody could have connected before.
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let bound = net::UnixListener::bind(&path);
-        umask(before);
-        let bound = bound.map_err(system)?;
-        bound.set_nonblocking(true).map_err(system)?;
+        let bound = listen(&path).map_err(system)?;
         let listener = UnixListener::from_std(bound).map_err(system)?;
         let ours = fs::symlink_metadata(&path).map_err(system)?;
         Ok(Self { listener, path, identity: (ours.dev(), ours.ino()) })
@@ -140,6 +138,18 @@ impl Drop for ControlSocket {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// A listening socket whose file is private from its first moment: Linux gives the file the mode of the socket's own
+/// inode (`unix_bind_bsd` in net/unix/af_unix.c). With chmod(2) afterwards somebody could have connected before, and
+/// umask(2) would change what other threads create.
+fn listen(path: &Path) -> io::Result<net::UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 async fn answer<F: Future<Output = Reply>>(

@@ -68,12 +68,14 @@ fn every_event_is_one_line() {
 
     let log = logged(|| {
         for event in &events {
-            telemetry.observe(Instant::ORIGIN, event);
+            telemetry.observe(Instant::ORIGIN, &Observation::Event(event));
         }
+        let error = &io::ErrorKind::NetworkUnreachable.into();
+        telemetry.observe(Instant::ORIGIN, &Observation::NetworkFault { action: "send", error });
     });
 
     // The second RanLate and the second WrongKey are within the pause.
-    assert_eq!(log.lines().count(), events.len() - 2);
+    assert_eq!(log.lines().count(), events.len() - 2 + 1);
     insta::assert_snapshot!(log);
 }
 
@@ -85,7 +87,8 @@ fn a_flood_of_refused_datagrams_makes_one_line_each_ten_seconds() {
         for tenth in 0..250_u64 {
             let now = Instant::after_origin(Duration::from_millis(tenth * 100));
             let from = format!("10.77.0.99:{}", 10_000 + tenth).parse().unwrap();
-            telemetry.observe(now, &Event::Rejected { from, rejection: Rejection::WrongKey });
+            let event = Event::Rejected { from, rejection: Rejection::WrongKey };
+            telemetry.observe(now, &Observation::Event(&event));
         }
     });
 

@@ -57,16 +57,28 @@ pub(super) fn to(target: impl Write + Send + 'static) -> (LineWriter, LogGuard) 
 }
 
 fn write_lines(mut target: impl Write, receiver: &Receiver<Message>, lost: &AtomicU64) {
-    while let Ok(message) = receiver.recv() {
+    loop {
+        // What was lost would have come after what is queued.
+        let message = receiver.try_recv().or_else(|_| {
+            tell_lost(&mut target, lost);
+            receiver.recv()
+        });
         match message {
-            // There is nobody to tell that the log cannot be written.
-            Message::Line(line) => drop(target.write_all(&line)),
-            Message::Flush(done) => drop(done.try_send(())),
+            Ok(Message::Line(line)) => drop(target.write_all(&line)),
+            Ok(Message::Flush(done)) => {
+                tell_lost(&mut target, lost);
+                let _ = done.try_send(());
+            }
+            Err(_) => return,
         }
-        match lost.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => drop(writeln!(target, "… {count} log lines lost: nobody read them in time")),
-        }
+    }
+}
+
+/// There is nobody to tell that the log cannot be written, so errors are dropped here and above.
+fn tell_lost(target: &mut impl Write, lost: &AtomicU64) {
+    match lost.swap(0, Ordering::Relaxed) {
+        0 => {}
+        count => drop(writeln!(target, "… {count} log lines lost: nobody read them in time")),
     }
 }
 
