@@ -29,9 +29,15 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
-    /// The daemon does not answer.
-    #[error("the daemon on {} does not answer", path.display())]
-    Unresponsive {
+    /// The daemon does not answer in time.
+    #[error("the daemon on {} has not answered for {} s: it is stopped, or very busy", path.display(), PATIENCE.as_secs())]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The connection breaks.
+    #[error("the connection to the daemon on {} broke", path.display())]
+    Broken {
         /// The socket.
         path: PathBuf,
         /// What the system says.
@@ -78,7 +84,7 @@ impl Client {
                     ClientError::NotRunning { path }
                 }
                 io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path },
-                _ => ClientError::Unresponsive { path, source },
+                _ => ClientError::Broken { path, source },
             }),
         }
     }
@@ -89,9 +95,13 @@ impl Client {
     /// The daemon does not answer, or not with a status.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         let path = self.path.clone();
-        let line = self
-            .ask(Request::Status)
-            .map_err(|source| ClientError::Unresponsive { path: path.clone(), source })?;
+        let line = self.ask(Request::Status).map_err(|source| match source.kind() {
+            // What the socket's timeouts make of a read and of a write (socket(7), SO_RCVTIMEO).
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                ClientError::Silent { path: path.clone() }
+            }
+            _ => ClientError::Broken { path: path.clone(), source },
+        })?;
         match serde_json::from_slice(&line) {
             Ok(Reply::Status(status)) => Ok(*status),
             Ok(Reply::Error(sentence)) => Err(ClientError::Refused(sentence)),

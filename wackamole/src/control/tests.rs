@@ -154,7 +154,7 @@ fn a_client_says_why_it_cannot_ask() {
 
     assert!(matches!(absent, Err(ClientError::NotRunning { .. })), "{absent:?}");
     assert!(matches!(strange, Err(ClientError::Incomprehensible { .. })), "{strange:?}");
-    assert!(matches!(gone, Err(ClientError::Unresponsive { .. })), "{gone:?}");
+    assert!(matches!(gone, Err(ClientError::Broken { .. })), "{gone:?}");
 }
 
 /// A server on a thread of its own, as in the daemon on a current-thread runtime.
