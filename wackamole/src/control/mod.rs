@@ -1,0 +1,34 @@
+//! Asking a running daemon: newline-delimited JSON over a unix socket, one line for a request, one line for the reply.
+//!
+//! `{"request":"status"}` is answered by `{"status":{…}}` (see [`Status`]) and anything else by `{"error":"…"}`. Only the
+//! user that runs the daemon can connect. A client that does not read is dropped; the daemon's own work never waits.
+
+mod client;
+mod server;
+
+use serde::{Deserialize, Serialize};
+use wackamole_protocol::status::Status;
+
+pub use client::{Client, ClientError};
+pub use server::{BindError, ControlSocket};
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// What the node knows of the cluster.
+    Status,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// The request makes no sense, or cannot be answered now; a sentence.
+    Error(String),
+}
+
+#[cfg(test)]
+mod tests;

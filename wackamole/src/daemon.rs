@@ -1,0 +1,329 @@
+//! The production environment around the driver: state directory, sockets, kernel addresses, control socket, signals.
+//!
+//! One thread runs all of it but the kernel work on addresses and the writing of log lines. However the driver ends,
+//! no address stays behind: it releases them when it leaves gracefully, and if it does not come to that (a second
+//! signal, a panic) they are removed here before the process exits.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+use wackamole_protocol::config::{ClusterKey, NodeDefinition};
+use wackamole_protocol::names::Names;
+use wackamole_protocol::node::Node;
+use wackamole_protocol::vip::Vip;
+
+use crate::config::Config;
+use crate::control::{self, ControlSocket, Reply, Request};
+use crate::driver::{self, Command};
+use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
+use crate::io::addresses::{AddressesConfig, NetlinkAddresses, StartError};
+use crate::io::clock::BootClock;
+use crate::io::store::{StateDirectory, StoreError};
+use crate::io::udp::{self, UdpNetwork};
+use crate::telemetry::Telemetry;
+
+/// Questions from the control socket that wait for the driver.
+const COMMANDS_MAX: usize = 16;
+/// How long the removal of addresses may take when the driver is gone. 10 000 of them need some 3 s.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The ticket of that removal; the driver uses neither this number nor anything near it.
+const REMOVAL: u64 = u64::MAX - 1;
+
+/// Why the daemon did not start, or how it ended otherwise than by leaving gracefully.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The runtime or the signal handlers cannot be set up.
+    #[error("cannot {doing}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The daemon cannot listen.
+    #[error(transparent)]
+    Network(#[from] udp::BindError),
+    /// The kernel's addresses cannot be reached.
+    #[error(transparent)]
+    Addresses(#[from] StartError),
+    /// The control socket cannot be opened.
+    #[error(transparent)]
+    Control(#[from] control::BindError),
+    /// What an earlier daemon left behind cannot be removed.
+    #[error("cannot remove the addresses that an earlier start left behind")]
+    CleanUp(#[source] AddressError),
+    /// A second signal came before the daemon had left.
+    #[error("stopped by a second signal before having left the cluster; {0}")]
+    Interrupted(Removal),
+    /// A bug.
+    #[error("internal error: {message}; {removal}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+        /// What became of the addresses.
+        removal: Removal,
+    },
+}
+
+/// What became of our addresses when the driver could not release them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// None is left.
+    Complete,
+    /// Some may still be on the machine.
+    Failed,
+}
+
+impl std::fmt::Display for Removal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "its addresses are removed",
+            Self::Failed => "ADDRESSES MAY BE LEFT on this machine, see `ip addr`",
+        })
+    }
+}
+
+/// Runs node `me` until a signal stops it and it has left the cluster.
+///
+/// # Errors
+/// It cannot start, or it ended without leaving.
+pub fn run(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System { doing: "start the runtime", source })?;
+    LocalSet::new().block_on(&runtime, serve(config, me, key))
+}
+
+async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<(), DaemonError> {
+    // Before anything else: from here on a signal asks us to leave.
+    let signals = Signals::catch()
+        .map_err(|source| DaemonError::System { doing: "catch signals", source })?;
+    let vips: Vec<Arc<Vip>> = config.vips().iter().map(|vip| Arc::clone(&vip.vip)).collect();
+    let own: BTreeSet<IpAddr> =
+        vips.iter().flat_map(|vip| vip.addresses()).map(|address| address.address).collect();
+    let store = StateDirectory::open(config.state_dir())?;
+    let may_clean_up = AddressesConfig::new(store.may_hold(&own)?);
+    let incarnation = store.next_incarnation()?;
+    let control = ControlSocket::bind(config.control_socket())?;
+    let network = listen(config, me)?;
+    let addresses = NetlinkAddresses::start(may_clean_up.clone())?;
+    let clock =
+        BootClock::new().map_err(|source| DaemonError::System { doing: "open a timer", source })?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = %me.name,
+        cluster = config.cluster(),
+        nodes = config.nodes().len(),
+        vips = vips.len(),
+        %incarnation,
+        pid = std::process::id(),
+        "wackamole starts"
+    );
+
+    let names =
+        Names::new(config.nodes().iter().map(|n| n.name.as_str()), vips.iter().map(|v| &**v));
+    let mut telemetry = Telemetry::new(names, me.id());
+    let node = Node::new(config.node_config(me.id(), key), incarnation, clock.now());
+    let (ask, mut commands) = mpsc::channel(COMMANDS_MAX);
+    let (leave, left_to) = oneshot::channel();
+    let mut observe =
+        |now, observation: driver::Observation<'_>| telemetry.observe(now, &observation);
+    let driver = driver::run(
+        node,
+        &vips,
+        &network,
+        &clock,
+        &addresses,
+        &mut commands,
+        &mut observe,
+        async {
+            // The sender lives as long as the driver: it is never dropped unsent before that.
+            let _ = left_to.await;
+        },
+    );
+    let ended = tokio::select! { biased;
+        ended = caught(driver) => Some(ended),
+        () = signals.until_second(leave) => None,
+        () = control.serve(move |request| answer(request, ask.clone())) => None,
+    };
+    match ended {
+        Some(Ok(Ok(()))) => {
+            // The driver has released everything, so nothing but today's VIPs needs to be remembered.
+            if let Err(error) = store.cleaned_up(&own) {
+                warn!(%error, "cannot note that nothing is left behind");
+            }
+            info!("wackamole stops");
+            Ok(())
+        }
+        Some(Ok(Err(error))) => Err(DaemonError::CleanUp(error)),
+        Some(Err(message)) => {
+            error!(message, "internal error: removing our addresses");
+            let removal = remove_addresses(addresses, may_clean_up).await;
+            Err(DaemonError::Panicked { message, removal })
+        }
+        None => {
+            warn!("second signal: removing our addresses at once");
+            Err(DaemonError::Interrupted(remove_addresses(addresses, may_clean_up).await))
+        }
+    }
+}
+
+fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindError> {
+    let peers = config.nodes().iter().filter(|node| node.name != me.name);
+    let peers = peers.map(|node| node.addresses.as_slice());
+    UdpNetwork::bind(&me.addresses, peers, config.multicast())
+}
+
+/// Asks the driver.
+async fn answer(request: Request, ask: mpsc::Sender<Command>) -> Reply {
+    let stopping = || Reply::Error("the daemon is stopping".into());
+    match request {
+        Request::Status => {
+            let (reply, answer) = oneshot::channel();
+            if ask.send(Command::Status(reply)).await.is_err() {
+                return stopping();
+            }
+            answer.await.map_or_else(|_| stopping(), |status| Reply::Status(Box::new(status)))
+        }
+    }
+}
+
+/// Removes what our VIPs may have left on the machine. The worker at hand does it, after what it has begun; if it is
+/// the one that is broken, a new one does.
+async fn remove_addresses(addresses: NetlinkAddresses, config: AddressesConfig) -> Removal {
+    if removed_by(&addresses).await {
+        return Removal::Complete;
+    }
+    drop(addresses);
+    match NetlinkAddresses::start(config) {
+        Ok(fresh) if removed_by(&fresh).await => Removal::Complete,
+        Ok(_) => Removal::Failed,
+        Err(error) => {
+            error!(%error, "cannot remove our addresses");
+            Removal::Failed
+        }
+    }
+}
+
+async fn removed_by(addresses: &NetlinkAddresses) -> bool {
+    let removal = async {
+        addresses.submit(Work { ticket: REMOVAL, action: Action::CleanUp });
+        loop {
+            if let AddressEvent::Done { ticket: REMOVAL, result } = addresses.next().await {
+                return result;
+            }
+        }
+    };
+    match timeout(REMOVAL_TIMEOUT, caught(removal)).await {
+        Ok(Ok(Ok(()))) => true,
+        Ok(Ok(Err(error))) => {
+            error!(%error, "cannot remove our addresses");
+            false
+        }
+        Ok(Err(message)) => {
+            error!(message, "the address worker is broken");
+            false
+        }
+        Err(_) => {
+            error!("the removal of our addresses takes too long");
+            false
+        }
+    }
+}
+
+/// The signals that a daemon gets.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Asks to leave at the first SIGTERM or SIGINT, and returns at the second.
+    async fn until_second(mut self, leave: oneshot::Sender<()>) {
+        let mut leave = Some(leave);
+        loop {
+            let name = tokio::select! { biased;
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.hang_up.recv() => {
+                    warn!(
+                        "SIGHUP: reload is not implemented yet, the configuration is unchanged; check the new one with \
+                         `wackamole check`, then restart"
+                    );
+                    continue;
+                }
+            };
+            match leave.take() {
+                Some(leave) => {
+                    info!(signal = name, "leaving; a second signal stops at once");
+                    // If the driver has ended meanwhile, we are not polled again.
+                    let _ = leave.send(());
+                }
+                None => return,
+            }
+        }
+    }
+}
+
+/// Runs a future, and turns a panic within it into its message: the process must live on until its addresses are gone.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        // After a panic the future is never polled again, so that nobody sees its broken state.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(panic) => Poll::Ready(Err(message_of(&*panic))),
+        }
+    })
+    .await
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_its_message_and_an_end_its_value() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+
+        let value = runtime.block_on(caught(async { 7 }));
+        let number = 8;
+        let panic = runtime.block_on(caught(async { panic!("lost {number}") }));
+
+        assert_eq!(value, Ok(7));
+        assert_eq!(panic, Err::<(), _>("lost 8".into()));
+    }
+}
