@@ -43,6 +43,13 @@ pub enum What {
         /// What.
         event: Event,
     },
+    /// A daemon's socket did not do what it should.
+    NetworkFault {
+        /// Whose.
+        node: usize,
+        /// In words.
+        text: String,
+    },
     /// A kernel's address table changed.
     Kernel {
         /// Whose.

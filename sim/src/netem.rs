@@ -38,6 +38,17 @@ impl Default for Impairment {
     }
 }
 
+impl Impairment {
+    fn ratio(&self, knob: Knob) -> f64 {
+        match knob {
+            Knob::Loss => self.loss,
+            Knob::Duplicate => self.duplicate,
+            Knob::Reorder => self.reorder,
+            Knob::Corrupt => self.corrupt,
+        }
+    }
+}
+
 /// Which property of a link a fault changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Knob {
@@ -67,17 +78,18 @@ pub struct Fate {
 pub struct Netem {
     stations: usize,
     links: Vec<Impairment>,
+    /// The largest ratio of each knob.
+    worst: [f64; 4],
     rng: Rng,
 }
 
 impl Netem {
     /// A network of equal links.
     pub fn new(stations: usize, seed: u64, everywhere: Impairment) -> Self {
-        Self {
-            stations,
-            links: vec![everywhere; stations * stations],
-            rng: Rng::new(seed, "netem"),
-        }
+        let links = vec![everywhere; stations * stations];
+        let mut netem = Self { stations, links, worst: [0.0; 4], rng: Rng::new(seed, "netem") };
+        netem.find_worst();
+        netem
     }
 
     /// The present state of a link.
@@ -100,9 +112,9 @@ impl Netem {
         self.change(link, |impairment| impairment.extra_delay = delay);
     }
 
-    /// The largest probability of loss on any link.
-    pub fn loss_max(&self) -> f64 {
-        self.links.iter().map(|link| link.loss).fold(0.0, f64::max)
+    /// The largest probability of one kind of trouble on any link.
+    pub fn max(&self, knob: Knob) -> f64 {
+        self.worst[knob as usize]
     }
 
     /// Decides about one datagram.
@@ -111,7 +123,7 @@ impl Netem {
         if self.rng.chance(link.loss) {
             return Fate { first: None, second: None, flipped_bit: None };
         }
-        let mut first = link.extra_delay.draw(&mut self.rng);
+        let mut first = link.extra_delay.draw_ticks(&mut self.rng);
         let second =
             self.rng.chance(link.duplicate).then(|| first + link.reorder_delay.draw(&mut self.rng));
         if self.rng.chance(link.reorder) {
@@ -129,7 +141,7 @@ impl Netem {
         if self.rng.chance(link.loss) {
             return None;
         }
-        Some(link.extra_delay.draw(&mut self.rng))
+        Some(link.extra_delay.draw_ticks(&mut self.rng))
     }
 
     fn change(
@@ -141,6 +153,13 @@ impl Netem {
             Some((from, to)) => change(&mut self.links[from * self.stations + to]),
             None => self.links.iter_mut().for_each(change),
         }
+        self.find_worst();
+    }
+
+    fn find_worst(&mut self) {
+        let knobs = [Knob::Loss, Knob::Duplicate, Knob::Reorder, Knob::Corrupt];
+        self.worst =
+            knobs.map(|knob| self.links.iter().map(|link| link.ratio(knob)).fold(0.0, f64::max));
     }
 }
 

@@ -70,6 +70,16 @@ impl Span {
         }
         self.min + Duration::from_micros(rng.below(width + 1))
     }
+
+    /// A duration from the range, in whole milliseconds: the grain of the simulated network, where anything finer would
+    /// be rounded up and make every delay longer than drawn.
+    pub fn draw_ticks(self, rng: &mut Rng) -> Duration {
+        let width = (self.max.saturating_sub(self.min)).as_millis() as u64;
+        if width == 0 {
+            return self.min;
+        }
+        self.min + Duration::from_millis(rng.below(width + 1))
+    }
 }
 
 #[cfg(test)]

@@ -307,9 +307,6 @@ fn nodes(
     for (name, special) in &written.node {
         let node = &mut nodes[known.node(source, &name.span(), name.get_ref())?];
         if let Some(weight) = &special.weight {
-            if *weight.get_ref() == 0 {
-                return Err(source.wrong(weight.span(), "found 0, expected a weight of at least 1"));
-            }
             node.weight = *weight.get_ref();
         }
         node.drift_ppm = special.drift.map_or(0, |drift| drift.0.0);
@@ -671,7 +668,7 @@ mod tests {
             ),
             ("[[step]]\nat = \"1s\"\ntimes = 2\nkill = \"a\"\n", "belong together"),
             ("[node.z]\nweight = 2\n", "no node `z`"),
-            ("[node.a]\nweight = 0\n", "at least 1"),
+            ("[node.a]\nweight = -1\n", "u32"),
             ("[vip.v1]\naddresses = [\"10.0.0.1\"]\n", "10.77.2.1/24@eth0"),
             ("[vip.v1]\nprefer = [\"q\"]\n", "no node `q`"),
             ("[[expect.holder]]\nvip = \"v9\"\nnode = \"a\"\n", "no VIP `v9`"),
