@@ -1,5 +1,7 @@
 //! One seed's course of events: every range is drawn, every repetition spelt out, chaos turned into faults.
 
+use std::collections::BTreeMap;
+
 use wackamole_protocol::time::Duration;
 
 use super::schema::ChaosFault;
@@ -11,11 +13,13 @@ use crate::rng::{Rng, Span};
 pub fn plan(scenario: &Scenario, seed: u64) -> Vec<(Duration, Fault)> {
     let mut rng = Rng::new(seed, "plan");
     let mut events = Vec::new();
+    let mut starts: BTreeMap<Duration, Vec<usize>> = BTreeMap::new();
     for (node, spec) in scenario.nodes.iter().enumerate() {
         if let Some(start) = spec.start {
-            events.push((start.draw(&mut rng), Fault::Restart(vec![node])));
+            starts.entry(start.draw(&mut rng)).or_default().push(node);
         }
     }
+    events.extend(starts.into_iter().map(|(at, nodes)| (at, Fault::Restart(nodes))));
     for step in &scenario.steps {
         let mut at = step.at.draw(&mut rng);
         for _ in 0..step.times {
