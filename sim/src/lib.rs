@@ -3,9 +3,10 @@
 //! - [`scenario`] reads a story from a TOML file and draws one seed's course of events ([`fault`]);
 //! - [`world`] runs it: [`machine`] starts daemons on [`network`], [`clock`] and [`addresses`], the three simulated traits;
 //! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`], [`clients`], and the [`journal`] of what happened;
-//! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration.
+//! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
+//! - [`sweep`] runs many seeds, [`report`], [`narrate`] and [`picture`] show what came of them.
 //!
-//! One seed determines everything, to the byte.
+//! One seed determines everything, to the byte. docs/simulation.md tells how to use it.
 
 pub mod addresses;
 pub mod bounds;
@@ -23,7 +24,11 @@ pub mod narrate;
 pub mod netem;
 pub mod network;
 pub mod panics;
+pub mod picture;
+pub mod report;
 pub mod rng;
 pub mod scenario;
 pub mod segment;
+pub mod stopwatch;
+pub mod sweep;
 pub mod world;

@@ -1,5 +1,8 @@
 //! P2: once the world is quiet every VIP has a holder in each component where a mature member lives. That there is only
 //! one is the exclusivity checker's business.
+//!
+//! A component that hears a daemon of another one, which does not hear it, may defer to that one: it knows that somebody
+//! lives there, and what it would acquire would be answered twice on the segment.
 
 use wackamole_protocol::time::Duration;
 
@@ -38,7 +41,13 @@ impl Check for Coverage {
         let kernels = &glance.segment.kernels;
         for root in 0..component.len() {
             let members = || (0..component.len()).filter(move |&node| component[node] == root);
-            let served = members().any(|node| glance.is_mature(node));
+            let links = &glance.segment.links;
+            let hears_others = members().any(|node| {
+                (0..component.len()).any(|other| {
+                    component[other] != root && glance.attends(other) && links.reaches(other, node)
+                })
+            });
+            let served = !hears_others && members().any(|node| glance.is_mature(node));
             for vip in 0..self.vips {
                 let cell = &mut self.gaps[root * self.vips + vip];
                 let held = members().any(|node| glance.attends(node) && kernels.answers(node, vip));

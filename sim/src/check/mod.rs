@@ -133,7 +133,7 @@ impl Checks {
             stability: stability::Stability::new(vips),
             others: vec![
                 Box::new(coverage::Coverage::new(nodes, vips)),
-                Box::new(agreement::Agreement::default()),
+                Box::new(agreement::Agreement::new(scenario)),
                 Box::new(balance::Balanced::default()),
                 Box::new(caches::Caches::new(clients, vips)),
                 Box::new(leftovers::Leftovers),

@@ -144,7 +144,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         name: name.unwrap_or_else(|| file.to_owned()),
         title: written.title.get_ref().trim().to_owned(),
         story: written.story.trim().to_owned(),
-        nodes: nodes(&source, &written, &known)?,
+        nodes: nodes(&source, &written, &known, timing.heartbeat)?,
         vips: vips(&source, &written, &known)?,
         duration,
         seeds,
@@ -297,8 +297,10 @@ fn nodes(
     source: &Source<'_>,
     written: &File,
     known: &Known,
+    heartbeat: Duration,
 ) -> Result<Vec<NodeSpec>, ScenarioError> {
-    let at_once = Span::exactly(Duration::ZERO);
+    // Machines that start together still do not beat together.
+    let at_once = Span { min: Duration::ZERO, max: heartbeat };
     let mut nodes: Vec<NodeSpec> = known
         .nodes
         .iter()

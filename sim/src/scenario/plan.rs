@@ -16,7 +16,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Vec<(Duration, Fault)> {
     let mut starts: BTreeMap<Duration, Vec<usize>> = BTreeMap::new();
     for (node, spec) in scenario.nodes.iter().enumerate() {
         if let Some(start) = spec.start {
-            starts.entry(start.draw(&mut rng)).or_default().push(node);
+            starts.entry(start.draw_ticks(&mut rng)).or_default().push(node);
         }
     }
     events.extend(starts.into_iter().map(|(at, nodes)| (at, Fault::Restart(nodes))));

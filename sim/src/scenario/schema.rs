@@ -200,7 +200,7 @@ pub struct Node {
     pub weight: Option<Spanned<u32>>,
     /// How wrong its clock goes.
     pub drift: Option<Written<Ppm>>,
-    /// When it is switched on; at once unless given. `"never"` leaves it to a `restart` step.
+    /// When it is switched on; within the first heartbeat unless given. `"never"` leaves it to a `restart` step.
     pub start: Option<Spanned<Start>>,
 }
 
