@@ -1,1 +1,34 @@
-//! The simulator.
+//! The simulator: many nodes, each the real driver and the real protocol, under turmoil, on a simulated LAN.
+//!
+//! - [`scenario`] reads a story from a TOML file and draws one seed's course of events ([`fault`]);
+//! - [`world`] runs it: [`machine`] starts daemons on [`network`], [`clock`] and [`addresses`], the three simulated traits;
+//! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`], [`clients`], and the [`journal`] of what happened;
+//! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
+//! - [`sweep`] runs many seeds, [`report`], [`narrate`] and [`picture`] show what came of them.
+//!
+//! One seed determines everything, to the byte. docs/simulation.md tells how to use it.
+
+pub mod addresses;
+pub mod bounds;
+pub mod check;
+pub mod clients;
+pub mod clock;
+pub mod connectivity;
+pub mod fault;
+pub mod gate;
+pub mod journal;
+pub mod kernels;
+pub mod links;
+pub mod machine;
+pub mod narrate;
+pub mod netem;
+pub mod network;
+pub mod panics;
+pub mod picture;
+pub mod report;
+pub mod rng;
+pub mod scenario;
+pub mod segment;
+pub mod stopwatch;
+pub mod sweep;
+pub mod world;

@@ -55,6 +55,9 @@ pub struct ViewStatus {
     pub members: Vec<String>,
     /// For how long it has been installed.
     pub age_ms: u64,
+    /// How often the coordinator has changed the assignment since then.
+    #[serde(default)]
+    pub assignment: u64,
 }
 
 /// A configured node as this one sees it.

@@ -350,6 +350,11 @@ impl Agent {
         self.restate_desired();
     }
 
+    /// Number of the assignment within the view; grows with each change.
+    pub(crate) fn assignment_number(&self) -> u64 {
+        self.view.as_ref().map_or(0, |view| view.number)
+    }
+
     /// Nothing is on this machine or on its way to it, and nothing is owed to anybody.
     pub fn is_empty(&self) -> bool {
         self.slots.values().all(|slot| !slot.may_answer() && slot.permission != Permission::Owed)

@@ -50,6 +50,7 @@ impl Node {
                 .map(|node| node.name.clone())
                 .collect(),
             age_ms: millis(now.since(view.at)),
+            assignment: self.agent.assignment_number(),
         })
     }
 

@@ -1,0 +1,94 @@
+//! How long things may take, worked out from a scenario's configuration, so that tuning it breaks no file.
+//!
+//! Every bound is the promise of design.md §2 plus what the simulated world adds: address operations take their time, and
+//! nothing is timed more finely than one tick. Loss adds what the repetitions of a lost message take.
+
+use wackamole_protocol::time::Duration;
+
+use crate::fault::Fault;
+use crate::netem::Knob;
+use crate::scenario::Scenario;
+
+const TICK: Duration = Duration::from_millis(1);
+/// A chain of losses rarer than that is taken for impossible.
+const IMPROBABLE: f64 = 1e-7;
+
+/// The bounds of one scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// P1: for how long an overlap may last when two components that both served come together, or a machine comes back
+    /// that still answers: one heartbeat + 1.5 round trips + releasing.
+    pub merge: Duration,
+    /// P2: how long after the last disturbance every VIP has its holder: detection + 2 round trips + kernel work.
+    pub cover: Duration,
+    /// How long a VIP may be without a holder while it moves between two live members: one release, one message, one
+    /// acquire, of all VIPs at once if it must be.
+    pub handover: Duration,
+    /// P5: how long after an acquire every client that can be reached sends to the new holder.
+    pub notice: Duration,
+    /// How long after its start a daemon may own VIPs.
+    pub mature: Duration,
+    /// P3: how long after the last disturbance the load is even.
+    pub settle: Duration,
+    /// How long a datagram or its consequences may still be under way after a disturbance.
+    pub aftermath: Duration,
+}
+
+impl Bounds {
+    /// Works them out.
+    pub fn of(scenario: &Scenario) -> Self {
+        let timing = scenario.timing;
+        let faults = || scenario.steps.iter().map(|step| &step.fault);
+        let latency = faults()
+            .filter_map(|fault| match fault {
+                Fault::Latency(span) => Some(span.max),
+                _ => None,
+            })
+            .fold(scenario.latency.max, Duration::max);
+        let probability = |base: f64, wanted: Knob| {
+            faults()
+                .filter_map(|fault| match fault {
+                    Fault::Impair { knob, ratio, .. } if *knob == wanted => Some(*ratio),
+                    _ => None,
+                })
+                .fold(base, f64::max)
+        };
+        let loss = probability(scenario.wires.loss, Knob::Loss)
+            .max(probability(scenario.wires.corrupt, Knob::Corrupt))
+            .min(0.9);
+        let late = if probability(scenario.wires.reorder, Knob::Reorder) > 0.0 {
+            scenario.wires.reorder_delay.max
+        } else {
+            Duration::ZERO
+        };
+        let round_trip = 2 * (latency + late + TICK);
+        let all_vips = scenario.operation.max * scenario.vips.len() as u32 + TICK;
+        // A request and its answer arrive with probability (1-p)²; each failed try costs a retransmission.
+        let tries = if loss > 0.0 {
+            (IMPROBABLE.ln() / (1.0 - (1.0 - loss) * (1.0 - loss)).ln()).ceil() as u32
+        } else {
+            0
+        };
+        let repetitions = timing.heartbeat * tries;
+
+        let merge = timing.heartbeat + round_trip * 3 / 2 + all_vips + 3 * TICK + repetitions;
+        let cover = timing.failure_timeout
+            + timing.heartbeat
+            + 2 * round_trip
+            + 2 * all_vips
+            + 5 * TICK
+            + repetitions * 3;
+        let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
+        let announcements =
+            if loss > 0.0 { Duration::from_millis(1_100 + 2_200 + 4_400) } else { Duration::ZERO };
+        let notice = all_vips * 2 + latency + 2 * TICK + announcements;
+        let rounds = match scenario.balance.moves_per_round {
+            Some(moves) => scenario.vips.len().div_ceil(moves) as u32 + 1,
+            None => 1,
+        };
+        let mature = timing.mature + cover;
+        let settle = mature + (scenario.balance.interval + handover) * rounds + cover;
+        let aftermath = timing.failure_timeout + round_trip + timing.heartbeat;
+        Self { merge, cover, handover, notice, mature, settle, aftermath }
+    }
+}

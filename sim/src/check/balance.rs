@@ -1,0 +1,60 @@
+//! P3: when the world has been quiet for long enough, no single move of a VIP that no preference pins would make the most
+//! loaded of two members less loaded, each measured against its weight.
+
+use wackamole_protocol::time::Duration;
+
+use super::{Check, Findings, Glance};
+
+/// The checker.
+#[derive(Default)]
+pub struct Balanced {
+    /// For which calm the load was judged already.
+    judged: Option<Duration>,
+}
+
+impl Check for Balanced {
+    fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        if glance.calm_for() < glance.bounds.settle || self.judged == Some(glance.calm_since) {
+            return;
+        }
+        self.judged = Some(glance.calm_since);
+        if glance.sabotaged_lately() {
+            return;
+        }
+        let component = glance.connectivity.components();
+        for root in 0..component.len() {
+            let members: Vec<usize> = (0..component.len())
+                .filter(|&node| component[node] == root && glance.is_mature(node))
+                .collect();
+            judge(&members, glance, findings);
+        }
+    }
+}
+
+fn judge(members: &[usize], glance: &Glance<'_>, findings: &mut Findings) {
+    let weight = |node: usize| u64::from(glance.scenario.nodes[node].weight);
+    let all_zero = members.iter().all(|&node| weight(node) == 0);
+    let weight = |node: usize| if all_zero { 1 } else { weight(node) };
+    let load = |node: usize| {
+        let pinned = |&vip: &usize| glance.scenario.vips[vip].prefer.contains(&node);
+        glance.segment.kernels.held_by(node).filter(|vip| !pinned(vip)).count() as u64
+    };
+    for &from in members {
+        for &to in members {
+            let (from_load, to_load) = (load(from), load(to));
+            // Cross-multiplied: from_load / weight(from) > (to_load + 1) / weight(to).
+            if from_load > 0 && from_load * weight(to) > (to_load + 1) * weight(from) {
+                let text = format!(
+                    "{} has {from_load} VIPs (weight {}) and {} has {to_load} (weight {}), {} ms after the last disturbance",
+                    glance.node(from),
+                    weight(from),
+                    glance.node(to),
+                    weight(to),
+                    glance.calm_for().as_millis(),
+                );
+                findings.violation("balance", text);
+                return;
+            }
+        }
+    }
+}

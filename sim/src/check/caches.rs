@@ -1,0 +1,77 @@
+//! P5: everybody who can reach the new holder sends to it, soon after it acquired the VIP.
+//!
+//! After a change of the wires a client may find itself with an entry for somebody who still answers, elsewhere; no daemon
+//! can know, and the client's own neighbour timeout ends it.
+
+use wackamole_protocol::time::Duration;
+
+use super::{Check, Findings, Glance};
+
+/// The checker.
+pub struct Caches {
+    vips: usize,
+    clients: usize,
+    /// By client and VIP: the entry names somebody else than the only holder since then.
+    wrong: Vec<Option<Wrong>>,
+    look_again: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Wrong {
+    since: Duration,
+    holder: usize,
+    told: bool,
+}
+
+impl Caches {
+    /// A checker for so many clients and VIPs.
+    pub fn new(clients: usize, vips: usize) -> Self {
+        Self { vips, clients, wrong: vec![None; clients * vips], look_again: false }
+    }
+}
+
+impl Check for Caches {
+    fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        if !glance.changed && !self.look_again {
+            return;
+        }
+        self.look_again = false;
+        let (kernels, links) = (&glance.segment.kernels, &glance.segment.links);
+        for client in 0..self.clients {
+            let station = links.nodes() + client;
+            for vip in 0..self.vips {
+                let cell = &mut self.wrong[client * self.vips + vip];
+                let mut holders = kernels.holders(vip).filter(|&node| links.two_way(node, station));
+                let (Some(holder), None) = (holders.next(), holders.next()) else {
+                    *cell = None;
+                    continue;
+                };
+                if glance.segment.clients.believes(client, vip) == Some(holder) {
+                    *cell = None;
+                    continue;
+                }
+                self.look_again = true;
+                let wrong = match cell {
+                    Some(wrong) if wrong.holder == holder => wrong,
+                    _ => cell.insert(Wrong { since: glance.now, holder, told: false }),
+                };
+                let by_notice = wrong.since + glance.bounds.notice;
+                let by_timeout = glance.wires_calm_since
+                    + glance.scenario.neighbour_timeout
+                    + glance.bounds.merge;
+                if glance.now > by_notice && glance.now > by_timeout && !wrong.told {
+                    wrong.told = true;
+                    let text = format!(
+                        "{} does not send to {}, which has been the only holder of {} for {} ms (allowed {} ms)",
+                        glance.scenario.clients[client],
+                        glance.node(holder),
+                        glance.vip(vip),
+                        (glance.now - wrong.since).as_millis(),
+                        glance.bounds.notice.as_millis(),
+                    );
+                    findings.violation("caches", text);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! P2: once the world is quiet every VIP has a holder in each component where a mature member lives. That there is only
+//! one is the exclusivity checker's business.
+//!
+//! A component that hears a daemon of another one, which does not hear it, may defer to that one: it knows that somebody
+//! lives there, and what it would acquire would be answered twice on the segment.
+
+use wackamole_protocol::time::Duration;
+
+use super::{Check, Findings, Glance};
+
+/// The checker.
+pub struct Coverage {
+    vips: usize,
+    /// By component (the lowest node in it) and VIP: without a holder since then.
+    gaps: Vec<Option<Gap>>,
+    look_again: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Gap {
+    since: Duration,
+    told: bool,
+}
+
+impl Coverage {
+    /// A checker for so many nodes and VIPs.
+    pub fn new(nodes: usize, vips: usize) -> Self {
+        Self { vips, gaps: vec![None; nodes * vips], look_again: false }
+    }
+}
+
+impl Check for Coverage {
+    fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        // Nodes mature by themselves: that makes no change, so look now and then.
+        let now_and_then = glance.now.as_millis().is_multiple_of(100);
+        if !glance.changed && !self.look_again && !now_and_then {
+            return;
+        }
+        self.look_again = false;
+        let component = glance.connectivity.components();
+        let kernels = &glance.segment.kernels;
+        for root in 0..component.len() {
+            let members = || (0..component.len()).filter(move |&node| component[node] == root);
+            let links = &glance.segment.links;
+            let hears_others = members().any(|node| {
+                (0..component.len()).any(|other| {
+                    component[other] != root && glance.attends(other) && links.reaches(other, node)
+                })
+            });
+            let served = !hears_others && members().any(|node| glance.is_mature(node));
+            for vip in 0..self.vips {
+                let cell = &mut self.gaps[root * self.vips + vip];
+                let held = members().any(|node| glance.attends(node) && kernels.answers(node, vip));
+                if held || !served || glance.scenario.expect.uncovered.contains(&vip) {
+                    *cell = None;
+                    continue;
+                }
+                self.look_again = true;
+                let gap = cell.get_or_insert(Gap { since: glance.now, told: false });
+                let overdue = glance.now > gap.since + glance.bounds.handover;
+                if overdue && glance.calm_for() > glance.bounds.cover && !gap.told {
+                    gap.told = true;
+                    let names: Vec<_> = members().map(|node| glance.node(node)).collect();
+                    let text = format!(
+                        "nobody among {} holds {} since {} ms, and nothing has happened for {} ms (allowed {} ms)",
+                        names.join(", "),
+                        glance.vip(vip),
+                        (glance.now - gap.since).as_millis(),
+                        glance.calm_for().as_millis(),
+                        glance.bounds.cover.as_millis(),
+                    );
+                    findings.violation("coverage", text);
+                }
+            }
+        }
+    }
+}

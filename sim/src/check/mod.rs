@@ -1,0 +1,178 @@
+//! Checkers: one promise each, looked at after every tick.
+//!
+//! Safety is judged by the truth of the [`Segment`], never by what daemons believe. A checker looks only when something
+//! changed or when a time has come that it waits for, so that a quiet world costs nothing.
+
+pub mod agreement;
+pub mod balance;
+pub mod caches;
+pub mod coverage;
+pub mod exclusivity;
+pub mod leftovers;
+pub mod oddities;
+pub mod stability;
+
+use wackamole_protocol::status::Status;
+use wackamole_protocol::time::Duration;
+
+use crate::bounds::Bounds;
+use crate::connectivity::Connectivity;
+use crate::journal::{Entry, What};
+use crate::scenario::Scenario;
+use crate::segment::{Daemon, Segment};
+
+/// What a checker sees of the world after a tick.
+pub struct Glance<'a> {
+    /// The time.
+    pub now: Duration,
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// How long things may take in it.
+    pub bounds: &'a Bounds,
+    /// The truth.
+    pub segment: &'a Segment,
+    /// Who can talk to whom.
+    pub connectivity: &'a Connectivity,
+    /// What happened in this tick.
+    pub fresh: &'a [Entry],
+    /// A link, an address table or a daemon's state changed in this tick.
+    pub changed: bool,
+    /// Nothing was done to the world since then, and no burst of loss began or ended.
+    pub calm_since: Duration,
+    /// No link changed since then.
+    pub wires_calm_since: Duration,
+}
+
+impl Glance<'_> {
+    /// For how long the world has been left alone.
+    pub fn calm_for(&self) -> Duration {
+        self.now.saturating_sub(self.calm_since)
+    }
+
+    /// The daemon runs, is not paused, and has run long enough to own VIPs.
+    pub fn is_mature(&self, node: usize) -> bool {
+        matches!(self.segment.daemons[node], Daemon::Running(since) if self.now >= since + self.bounds.mature)
+    }
+
+    /// The daemon runs and is not paused.
+    pub fn attends(&self, node: usize) -> bool {
+        self.segment.daemons[node].attends()
+    }
+
+    /// The name of a node.
+    pub fn node(&self, node: usize) -> &str {
+        &self.scenario.nodes[node].name
+    }
+
+    /// The name of a VIP.
+    pub fn vip(&self, vip: usize) -> &str {
+        self.scenario.vips[vip].vip.name()
+    }
+
+    /// Address work of a VIP goes wrong, or did so recently: its VIPs are where they can be, not where they should be.
+    pub fn sabotaged_lately(&self) -> bool {
+        // A daemon that could not hold a VIP is not given it again for a growing time, a minute at most.
+        let lately = Duration::from_secs(60);
+        self.segment.sabotage.iter().any(|s| s.until.is_none_or(|until| self.now < until + lately))
+    }
+}
+
+/// What checkers have to say after a tick.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// For the journal.
+    pub entries: Vec<What>,
+}
+
+impl Findings {
+    /// A promise is broken.
+    pub fn violation(&mut self, check: &'static str, text: String) {
+        self.entries.push(What::Violation { check, text });
+    }
+}
+
+/// A checker.
+pub trait Check {
+    /// Looks at the world after a tick.
+    fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings);
+
+    /// Takes a status that a daemon gave.
+    fn status(&mut self, _node: usize, _status: &Status, _findings: &mut Findings) {}
+
+    /// Looks at the world for the last time.
+    fn finish(&mut self, _glance: &Glance<'_>, _findings: &mut Findings) {}
+}
+
+/// What the checkers measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measurements {
+    /// How often VIPs changed machines, the first acquire of each not counted.
+    pub moves: usize,
+    /// The longest overlap of two attended kernels after components met, and how many there were.
+    pub merge_overlap_max: Duration,
+    /// How many such overlaps there were.
+    pub merge_overlaps: usize,
+    /// The longest overlap with a kernel whose daemon was dead or paused.
+    pub unattended_overlap_max: Duration,
+}
+
+/// All checkers, in the order in which they look.
+pub struct Checks {
+    exclusivity: exclusivity::Exclusivity,
+    stability: stability::Stability,
+    others: Vec<Box<dyn Check>>,
+}
+
+impl Checks {
+    /// The checkers of one world.
+    pub fn new(scenario: &Scenario) -> Self {
+        let (nodes, vips, clients) =
+            (scenario.nodes.len(), scenario.vips.len(), scenario.clients.len());
+        Self {
+            exclusivity: exclusivity::Exclusivity::new(nodes),
+            stability: stability::Stability::new(vips),
+            others: vec![
+                Box::new(coverage::Coverage::new(nodes, vips)),
+                Box::new(agreement::Agreement::new(scenario)),
+                Box::new(balance::Balanced::default()),
+                Box::new(caches::Caches::new(clients, vips)),
+                Box::new(leftovers::Leftovers),
+                Box::new(oddities::Oddities),
+            ],
+        }
+    }
+
+    /// All look.
+    pub fn step(&mut self, glance: &Glance<'_>) -> Findings {
+        let mut findings = Findings::default();
+        self.each(|check| check.step(glance, &mut findings));
+        findings
+    }
+
+    /// All take a status.
+    pub fn status(&mut self, node: usize, status: &Status) -> Findings {
+        let mut findings = Findings::default();
+        self.each(|check| check.status(node, status, &mut findings));
+        findings
+    }
+
+    /// All look for the last time.
+    pub fn finish(&mut self, glance: &Glance<'_>) -> Findings {
+        let mut findings = Findings::default();
+        self.each(|check| check.finish(glance, &mut findings));
+        findings
+    }
+
+    /// What was measured.
+    pub fn measurements(&self) -> Measurements {
+        Measurements { moves: self.stability.moves(), ..self.exclusivity.measurements() }
+    }
+
+    fn each(&mut self, mut look: impl FnMut(&mut dyn Check)) {
+        look(&mut self.exclusivity);
+        look(&mut self.stability);
+        for check in &mut self.others {
+            look(check.as_mut());
+        }
+    }
+}

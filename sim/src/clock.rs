@@ -1,0 +1,138 @@
+//! A machine's clock: turmoil's virtual time, scaled by a drift that may change.
+//!
+//! The clock counts from the start of the world and goes on while its daemon is paused, dead or not yet started, like
+//! `CLOCK_BOOTTIME`. tokio's virtual time starts anew with each start of a host, so the offset is taken from turmoil.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tokio::time::Instant as TokioInstant;
+use wackamole::env::Clock;
+use wackamole_protocol::time::{Duration, Instant};
+
+/// How fast a machine's clock goes, and what it showed when that was last changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oscillator {
+    true_base: Duration,
+    shown_base: Duration,
+    drift_ppm: i64,
+}
+
+impl Oscillator {
+    /// Changes the drift from now on; a fast clock has a positive one.
+    pub fn set_drift(&mut self, now: Duration, drift_ppm: i64) {
+        *self = Self { true_base: now, shown_base: self.shown(now), drift_ppm };
+    }
+
+    /// What the clock shows at a true time.
+    pub fn shown(&self, now: Duration) -> Duration {
+        let elapsed = now.saturating_sub(self.true_base);
+        self.shown_base + scale(elapsed, 1_000_000 + self.drift_ppm, 1_000_000)
+    }
+
+    /// The first true time at which the clock shows at least this.
+    pub fn true_time(&self, shown: Duration) -> Duration {
+        let ahead = shown.saturating_sub(self.shown_base);
+        let nanosecond = Duration::from_nanos(u64::from(self.drift_ppm != 0));
+        self.true_base + scale(ahead, 1_000_000, 1_000_000 + self.drift_ppm) + nanosecond
+    }
+}
+
+fn scale(duration: Duration, numerator: i64, denominator: i64) -> Duration {
+    if numerator == denominator {
+        return duration;
+    }
+    let nanos = duration.as_nanos() * numerator.max(0) as u128 / denominator.max(1) as u128;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The clock as one start of a daemon uses it.
+#[derive(Debug)]
+pub struct SimClock {
+    started: TokioInstant,
+    started_true: Duration,
+    oscillator: Rc<Cell<Oscillator>>,
+}
+
+impl SimClock {
+    /// Starts the clock of the turmoil host that runs now.
+    ///
+    /// # Panics
+    /// Outside a turmoil host.
+    pub fn start(oscillator: Rc<Cell<Oscillator>>) -> Self {
+        Self { started: TokioInstant::now(), started_true: world_time(), oscillator }
+    }
+
+    fn true_now(&self) -> Duration {
+        self.started_true + self.started.elapsed()
+    }
+}
+
+/// The time since the start of the world, inside a turmoil host.
+///
+/// # Panics
+/// Outside a turmoil host.
+pub fn world_time() -> Duration {
+    turmoil::sim_elapsed().expect("only a turmoil host asks for the world's time")
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Instant {
+        Instant::after_origin(self.oscillator.get().shown(self.true_now()))
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        if at == Instant::FAR_FUTURE {
+            return std::future::pending().await;
+        }
+        // A change of the drift meanwhile makes the sleep end early or late by the drift; the driver looks again.
+        let wake = self.oscillator.get().true_time(at.since_origin());
+        let ahead = wake.saturating_sub(self.true_now());
+        if ahead > Duration::ZERO {
+            tokio::time::sleep(ahead).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_clock_without_drift_shows_the_truth() {
+        let oscillator = Oscillator::default();
+        assert_eq!(oscillator.shown(s(100)), s(100));
+        assert_eq!(oscillator.true_time(s(100)), s(100));
+    }
+
+    #[test]
+    fn a_fast_clock_gains_and_never_jumps_when_the_drift_changes() {
+        let mut oscillator = Oscillator::default();
+        oscillator.set_drift(s(10), 1_000);
+        assert_eq!(oscillator.shown(s(10)), s(10));
+        assert_eq!(oscillator.shown(s(20)), s(20) + Duration::from_millis(10));
+        oscillator.set_drift(s(20), -1_000);
+        assert_eq!(oscillator.shown(s(20)), s(20) + Duration::from_millis(10));
+        assert_eq!(oscillator.shown(s(30)), s(30));
+    }
+
+    #[test]
+    fn sleeping_until_a_shown_time_never_wakes_before_it() {
+        for drift in [-200_000, -333, 0, 7, 500, 123_457] {
+            let mut oscillator = Oscillator::default();
+            oscillator.set_drift(s(1), drift);
+            for shown in
+                [Duration::from_micros(1_000_001), Duration::from_nanos(5_123_456_789), s(77)]
+            {
+                assert!(
+                    oscillator.shown(oscillator.true_time(shown)) >= shown,
+                    "{drift} {shown:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Everything that a scenario can do to the world.
+
+use wackamole_protocol::time::Duration;
+
+use crate::links::Station;
+use crate::netem::Knob;
+use crate::rng::Span;
+use crate::scenario::text::duration_text;
+use crate::segment::SabotageKind;
+
+/// One thing that is done to the world between two ticks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// Machines go off; their address tables are gone.
+    PowerLoss(Vec<usize>),
+    /// SIGKILL: daemons are gone, the kernels keep the addresses.
+    Kill(Vec<usize>),
+    /// Daemons start; machines that were off are switched on with empty tables. A daemon that runs is killed first.
+    Restart(Vec<usize>),
+    /// SIGTERM.
+    Stop(Vec<usize>),
+    /// SIGSTOP.
+    Pause(Vec<usize>),
+    /// SIGCONT.
+    Resume(Vec<usize>),
+    /// Stations of different groups no longer reach each other.
+    Partition(Vec<Vec<Station>>),
+    /// One direction of one link fails.
+    Cut {
+        /// The sender.
+        from: Station,
+        /// Who no longer hears it.
+        to: Station,
+    },
+    /// All links work again.
+    HealAll,
+    /// Both directions of one link work again.
+    Heal(Station, Station),
+    /// The wires treat datagrams differently from now on.
+    Impair {
+        /// On which directed link; on all if there is none.
+        link: Option<(Station, Station)>,
+        /// In which respect.
+        knob: Knob,
+        /// With which probability.
+        ratio: f64,
+    },
+    /// All links have another latency from now on.
+    Latency(Span),
+    /// A machine's clock goes differently wrong from now on.
+    Drift {
+        /// Whose.
+        node: usize,
+        /// By how much.
+        ppm: i64,
+    },
+    /// Address work goes wrong.
+    AddressError {
+        /// On which machine.
+        node: usize,
+        /// With which VIP.
+        vip: usize,
+        /// How.
+        kind: SabotageKind,
+        /// For how long; for ever if there is no end.
+        lasts: Option<Duration>,
+    },
+    /// An operator deletes a VIP's addresses.
+    FlushAddress {
+        /// On which machine; on all that hold it if there is none.
+        node: Option<usize>,
+        /// Which VIP.
+        vip: usize,
+    },
+}
+
+impl Fault {
+    /// The nodes that it concerns; empty for the network's faults.
+    pub fn nodes(&self) -> Vec<usize> {
+        match self {
+            Self::PowerLoss(nodes)
+            | Self::Kill(nodes)
+            | Self::Restart(nodes)
+            | Self::Stop(nodes)
+            | Self::Pause(nodes)
+            | Self::Resume(nodes) => nodes.clone(),
+            Self::Drift { node, .. } | Self::AddressError { node, .. } => vec![*node],
+            Self::FlushAddress { node, .. } => node.iter().copied().collect(),
+            Self::Partition(_)
+            | Self::Cut { .. }
+            | Self::HealAll
+            | Self::Heal(..)
+            | Self::Impair { .. }
+            | Self::Latency(_) => Vec::new(),
+        }
+    }
+
+    /// A few words for a timeline.
+    pub fn describe(&self, stations: &[String], vips: &[String]) -> String {
+        let list = |nodes: &[usize]| {
+            nodes.iter().map(|&node| stations[node].as_str()).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::PowerLoss(nodes) => format!("power loss: {}", list(nodes)),
+            Self::Kill(nodes) => format!("kill -9: {}", list(nodes)),
+            Self::Restart(nodes) => format!("start: {}", list(nodes)),
+            Self::Stop(nodes) => format!("stop (SIGTERM): {}", list(nodes)),
+            Self::Pause(nodes) => format!("pause (SIGSTOP): {}", list(nodes)),
+            Self::Resume(nodes) => format!("resume (SIGCONT): {}", list(nodes)),
+            Self::Partition(groups) => {
+                let groups: Vec<_> = groups.iter().map(|group| list(group)).collect();
+                format!("partition: {}", groups.join(" | "))
+            }
+            Self::Cut { from, to } => format!("cut: {} -> {}", stations[*from], stations[*to]),
+            Self::HealAll => "heal: all links".to_owned(),
+            Self::Heal(a, b) => format!("heal: {} <-> {}", stations[*a], stations[*b]),
+            Self::Impair { link, knob, ratio } => {
+                let what = match knob {
+                    Knob::Loss => "loss",
+                    Knob::Duplicate => "duplication",
+                    Knob::Reorder => "reordering",
+                    Knob::Corrupt => "corruption",
+                };
+                let on = match link {
+                    Some((from, to)) => format!(" on {} -> {}", stations[*from], stations[*to]),
+                    None => String::new(),
+                };
+                format!("{what} {} %{on}", ratio * 100.0)
+            }
+            Self::Latency(Span { min, max }) if min == max => {
+                format!("latency {}", duration_text(*min))
+            }
+            Self::Latency(Span { min, max }) => {
+                format!("latency {}..{}", duration_text(*min), duration_text(*max))
+            }
+            Self::Drift { node, ppm } => format!("clock drift of {}: {ppm:+} ppm", stations[*node]),
+            Self::AddressError { node, vip, kind, lasts } => {
+                let how = match kind {
+                    SabotageKind::Fail => "fails",
+                    SabotageKind::Hang => "hangs",
+                };
+                let long = lasts.map(|d| format!(" for {}", duration_text(d))).unwrap_or_default();
+                format!("address work on {} for {} {how}{long}", stations[*node], vips[*vip])
+            }
+            Self::FlushAddress { node, vip } => {
+                let place = node.map_or("its holder", |node| &stations[node]);
+                format!("addresses of {} deleted by hand on {place}", vips[*vip])
+            }
+        }
+    }
+}

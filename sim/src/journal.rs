@@ -1,0 +1,175 @@
+//! Everything that happened, in order: the one source of traces, timelines, pictures, snapshots and checkers.
+//!
+//! Times are those of the simulated world, not of any node's own clock.
+
+use wackamole_protocol::event::Event;
+use wackamole_protocol::time::Duration;
+
+use crate::links::Station;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// When, since the start of the world.
+    pub at: Duration,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The world was changed by the scenario.
+    Fault {
+        /// In words.
+        text: String,
+        /// The nodes that it concerns, for the picture; empty if it concerns the network.
+        nodes: Vec<usize>,
+    },
+    /// A daemon began to run.
+    Started {
+        /// Where.
+        node: usize,
+    },
+    /// A daemon ended gracefully.
+    Ended {
+        /// Where.
+        node: usize,
+    },
+    /// A daemon said something.
+    Daemon {
+        /// Which.
+        node: usize,
+        /// What.
+        event: Event,
+    },
+    /// A daemon's socket did not do what it should.
+    NetworkFault {
+        /// Whose.
+        node: usize,
+        /// In words.
+        text: String,
+    },
+    /// A kernel's address table changed.
+    Kernel {
+        /// Whose.
+        node: usize,
+        /// Which VIP.
+        vip: usize,
+        /// How.
+        change: KernelChange,
+    },
+    /// A kernel told the segment that it answers for a VIP.
+    Announced {
+        /// Whose.
+        node: usize,
+        /// Which VIP.
+        vip: usize,
+    },
+    /// A client no longer gets an answer from a VIP.
+    Dark {
+        /// Which client.
+        client: usize,
+        /// Which VIP.
+        vip: usize,
+    },
+    /// A client gets answers from a VIP again, or for the first time.
+    Lit {
+        /// Which client.
+        client: usize,
+        /// Which VIP.
+        vip: usize,
+        /// Who answers.
+        node: usize,
+        /// For how long it was dark; `None` the first time.
+        dark_for: Option<Duration>,
+    },
+    /// Two kernels of one component began to answer for one VIP.
+    OverlapBegan {
+        /// Which VIP.
+        vip: usize,
+        /// Whose kernels.
+        nodes: [usize; 2],
+        /// Why it is allowed for a while; `None` if it is not.
+        excuse: Option<&'static str>,
+    },
+    /// They no longer do.
+    OverlapEnded {
+        /// Which VIP.
+        vip: usize,
+        /// Whose kernels.
+        nodes: [usize; 2],
+        /// For how long they did.
+        lasted: Duration,
+    },
+    /// A checker found a promise broken.
+    Violation {
+        /// Which checker.
+        check: &'static str,
+        /// In words.
+        text: String,
+    },
+    /// The network took a datagram; recorded only if asked for.
+    Datagram {
+        /// Its sender.
+        from: Station,
+        /// Its receiver.
+        to: Station,
+        /// Its bytes.
+        bytes: Box<[u8]>,
+        /// What became of it.
+        fate: &'static str,
+    },
+}
+
+/// How a kernel's address table changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelChange {
+    /// The daemon added the addresses.
+    Acquired,
+    /// The daemon removed them.
+    Released,
+    /// A starting daemon removed what its predecessor had left.
+    CleanedUp,
+    /// Somebody else removed them.
+    Deleted,
+    /// The machine lost power.
+    PowerLost,
+}
+
+/// The list of everything that happened.
+#[derive(Debug, Default)]
+pub struct Journal {
+    entries: Vec<Entry>,
+    /// Datagrams are recorded too.
+    pub with_datagrams: bool,
+}
+
+impl Journal {
+    /// Appends.
+    pub fn push(&mut self, at: Duration, what: What) {
+        self.entries.push(Entry { at, what });
+    }
+
+    /// Everything from a position on. Within one millisecond the order is that of execution, so that the times of
+    /// neighbours may step back by up to one tick.
+    pub fn since(&self, position: usize) -> &[Entry] {
+        &self.entries[position..]
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing happened yet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All entries by time; those of one instant stay in the order of execution.
+    pub fn into_sorted(mut self) -> Vec<Entry> {
+        self.entries.sort_by_key(|entry| entry.at);
+        self.entries
+    }
+}

@@ -1,0 +1,108 @@
+//! The address tables of the machines. A table belongs to the kernel: it survives the daemon, and vanishes only with the
+//! power.
+
+/// All machines' address tables.
+#[derive(Clone, Debug)]
+pub struct Kernels {
+    vips: usize,
+    powered: Vec<bool>,
+    holds: Vec<bool>,
+    version: u64,
+}
+
+impl Kernels {
+    /// Machines without power and with empty tables.
+    pub fn new(nodes: usize, vips: usize) -> Self {
+        Self { vips, powered: vec![false; nodes], holds: vec![false; nodes * vips], version: 0 }
+    }
+
+    /// Grows with each change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many VIPs there are.
+    pub fn vips(&self) -> usize {
+        self.vips
+    }
+
+    /// How many machines there are.
+    pub fn nodes(&self) -> usize {
+        self.powered.len()
+    }
+
+    /// The machine is on.
+    pub fn powered(&self, node: usize) -> bool {
+        self.powered[node]
+    }
+
+    /// The machine's kernel answers for the VIP, whatever its daemon is doing.
+    pub fn answers(&self, node: usize, vip: usize) -> bool {
+        self.powered[node] && self.holds[node * self.vips + vip]
+    }
+
+    /// Everybody whose kernel answers for the VIP.
+    pub fn holders(&self, vip: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.nodes()).filter(move |&node| self.answers(node, vip))
+    }
+
+    /// The VIPs for which the machine's kernel answers.
+    pub fn held_by(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.vips).filter(move |&vip| self.answers(node, vip))
+    }
+
+    /// Switches a machine on; its table is empty.
+    pub fn power_on(&mut self, node: usize) {
+        self.powered[node] = true;
+        self.version += 1;
+    }
+
+    /// Switches a machine off; its table is gone. Returns what it held.
+    pub fn power_off(&mut self, node: usize) -> Vec<usize> {
+        let held = self.held_by(node).collect();
+        self.holds[node * self.vips..(node + 1) * self.vips].fill(false);
+        self.powered[node] = false;
+        self.version += 1;
+        held
+    }
+
+    /// Adds or removes a VIP's addresses. Returns whether that changed anything.
+    pub fn set(&mut self, node: usize, vip: usize, held: bool) -> bool {
+        let entry = &mut self.holds[node * self.vips + vip];
+        let changed = *entry != held;
+        *entry = held;
+        self.version += u64::from(changed);
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_goes_with_the_power() {
+        let mut kernels = Kernels::new(2, 3);
+        kernels.power_on(0);
+        assert!(kernels.set(0, 1, true));
+        assert!(!kernels.set(0, 1, true), "adding twice changes nothing");
+        assert!(kernels.answers(0, 1));
+        assert_eq!(kernels.holders(1).collect::<Vec<_>>(), [0]);
+
+        assert_eq!(kernels.power_off(0), [1]);
+        kernels.power_on(0);
+
+        assert_eq!(kernels.held_by(0).count(), 0);
+    }
+
+    #[test]
+    fn only_changes_count_as_changes() {
+        let mut kernels = Kernels::new(1, 1);
+        kernels.power_on(0);
+        let before = kernels.version();
+        kernels.set(0, 0, false);
+        assert_eq!(kernels.version(), before);
+        kernels.set(0, 0, true);
+        assert!(kernels.version() > before);
+    }
+}

@@ -1,0 +1,163 @@
+//! `env::Network` over turmoil's UDP.
+//!
+//! turmoil carries what every datagram needs: a tick of latency, explicit partitions and cuts. Everything that happens
+//! to single datagrams is decided on arrival ([`Segment::datagram`](crate::segment::Segment::datagram)), because only
+//! there each copy of a multicast is on its own link.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use tokio::time::Instant as TokioInstant;
+use wackamole::env::Network;
+use wackamole_protocol::time::Duration;
+
+use crate::clock::world_time;
+use crate::links::Station;
+use crate::segment::SharedSegment;
+
+/// The UDP port of every daemon.
+pub const PORT: u16 = 7700;
+
+/// The group of a cluster that uses multicast (RFC 2365: organisation-local scope).
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 77, 1);
+
+/// The address of node number `node`.
+pub fn node_address(node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, 11 + node as u8)
+}
+
+fn node_at(address: SocketAddr) -> Option<usize> {
+    match address.ip() {
+        IpAddr::V4(ip) => usize::from(ip.octets()[3]).checked_sub(11),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// One daemon's socket.
+pub struct SimNetwork {
+    socket: turmoil::net::UdpSocket,
+    node: Station,
+    segment: SharedSegment,
+    multicast: bool,
+    late: RefCell<Late>,
+}
+
+/// Datagrams that the wires hold back, by arrival.
+#[derive(Default)]
+struct Late {
+    count: u64,
+    queue: BTreeMap<(TokioInstant, u64), (SocketAddr, Vec<u8>)>,
+}
+
+impl SimNetwork {
+    /// Opens the socket of the turmoil host that runs now.
+    ///
+    /// # Errors
+    /// The port is taken; or with `multicast`, the group cannot be joined.
+    pub async fn bind(node: usize, multicast: bool, segment: SharedSegment) -> io::Result<Self> {
+        // turmoil binds to nothing but the unspecified and the loopback address.
+        let socket = turmoil::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
+        if multicast {
+            socket.join_multicast_v4(GROUP, Ipv4Addr::UNSPECIFIED)?;
+            socket.set_multicast_loop_v4(false)?;
+        }
+        Ok(Self { socket, node, segment, multicast, late: RefCell::default() })
+    }
+
+    /// A datagram that was held back and has arrived by now.
+    fn arrived(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let mut late = self.late.borrow_mut();
+        while let Some(first) = late.queue.first_entry() {
+            if first.key().0 > TokioInstant::now() {
+                return None;
+            }
+            let (from, bytes) = first.remove();
+            // Whatever cuts the link also loses what is in flight on it.
+            if node_at(from)
+                .is_some_and(|peer| self.segment.borrow().links.reaches(peer, self.node))
+            {
+                let length = bytes.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&bytes[..length]);
+                return Some((length, from));
+            }
+        }
+        None
+    }
+
+    /// Lets the wires have their way with a datagram in the buffer. Returns its length if it arrives at once.
+    fn admit(&self, buffer: &mut [u8], length: usize, from: SocketAddr) -> Option<usize> {
+        let peer = node_at(from)?;
+        let fate =
+            self.segment.borrow_mut().datagram(world_time(), peer, self.node, &buffer[..length]);
+        if let Some(bit) = fate.flipped_bit {
+            buffer[bit / 8] ^= 1 << (bit % 8);
+        }
+        if let Some(delay) = fate.second {
+            self.hold_back(delay, from, &buffer[..length]);
+        }
+        let delay = fate.first?;
+        if delay == Duration::ZERO {
+            return Some(length);
+        }
+        self.hold_back(delay, from, &buffer[..length]);
+        None
+    }
+
+    fn hold_back(&self, delay: Duration, from: SocketAddr, bytes: &[u8]) {
+        let mut late = self.late.borrow_mut();
+        late.count += 1;
+        let key = (TokioInstant::now() + delay, late.count);
+        late.queue.insert(key, (from, bytes.to_vec()));
+    }
+}
+
+impl Network for SimNetwork {
+    fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        self.socket.try_send_to(datagram, to).map(drop)
+    }
+
+    fn send_group(&self, datagram: &[u8]) -> io::Result<()> {
+        if !self.multicast {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "no multicast group is configured",
+            ));
+        }
+        self.socket.try_send_to(datagram, (GROUP, PORT)).map(drop)
+    }
+
+    async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        loop {
+            if let Some(arrived) = self.arrived(buffer) {
+                return Ok(arrived);
+            }
+            let next = self.late.borrow().queue.first_key_value().map(|(key, _)| key.0);
+            let received = match next {
+                None => Some(self.socket.recv_from(buffer).await?),
+                Some(at) => tokio::select! { biased;
+                    received = self.socket.recv_from(buffer) => Some(received?),
+                    () = tokio::time::sleep_until(at) => None,
+                },
+            };
+            if let Some((length, from)) = received
+                && let Some(length) = self.admit(buffer, length, from)
+            {
+                return Ok((length, from));
+            }
+        }
+    }
+
+    fn try_recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        loop {
+            if let Some(arrived) = self.arrived(buffer) {
+                return Ok(arrived);
+            }
+            let (length, from) = self.socket.try_recv_from(buffer)?;
+            if let Some(length) = self.admit(buffer, length, from) {
+                return Ok((length, from));
+            }
+        }
+    }
+}

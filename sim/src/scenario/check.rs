@@ -1,0 +1,701 @@
+//! From the file as written to a scenario that makes sense: names are resolved, numbers are in range.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use wackamole_protocol::config::{Balance, Timing};
+use wackamole_protocol::time::Duration;
+use wackamole_protocol::vip::{Vip, VipAddress};
+
+use super::schema::{ErrorKind, File, Names, OneOrMany, Start, Step};
+use super::{ChaosSpec, Expect, NodeSpec, Scenario, ScenarioError, StepSpec, VipSpec};
+use crate::fault::Fault;
+use crate::links::Station;
+use crate::netem::{Impairment, Knob};
+use crate::rng::Span;
+use crate::segment::SabotageKind;
+
+/// More machines than that make turmoil's tick, which looks at every link for every machine, too slow.
+const NODES_MAX: usize = 16;
+const VIPS_MAX: usize = 2_000;
+
+/// Where the text is, for complaints.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn wrong(&self, span: Range<usize>, message: impl Into<String>) -> ScenarioError {
+        let start = span.start.min(self.text.len());
+        let before = &self.text[..start];
+        let line = before.matches('\n').count() + 1;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = self.text[line_start..start].chars().count() + 1;
+        let whole = self.text[line_start..].lines().next().unwrap_or_default();
+        let excerpt = format!("{line:>5} | {whole}\n      | {:>column$}", "^");
+        ScenarioError::Wrong {
+            file: self.file.to_owned(),
+            line,
+            column,
+            message: message.into(),
+            excerpt,
+        }
+    }
+
+    /// A complaint about a name somewhere inside a table; of a table in an array, the span is its header alone.
+    fn wrong_name(&self, table: &Range<usize>, name: &str, message: String) -> ScenarioError {
+        let quoted = format!("\"{name}\"");
+        let offset = self.text.get(table.start..).and_then(|text| text.find(&quoted)).unwrap_or(0);
+        self.wrong(table.start + offset..table.end, message)
+    }
+}
+
+/// The names that the rest of the file uses.
+struct Known {
+    nodes: Vec<String>,
+    clients: Vec<String>,
+    vips: Vec<String>,
+}
+
+impl Known {
+    fn node(
+        &self,
+        source: &Source<'_>,
+        at: &Range<usize>,
+        name: &str,
+    ) -> Result<usize, ScenarioError> {
+        find(source, at, "node", &self.nodes, name)
+    }
+
+    fn vip(
+        &self,
+        source: &Source<'_>,
+        at: &Range<usize>,
+        name: &str,
+    ) -> Result<usize, ScenarioError> {
+        find(source, at, "VIP", &self.vips, name)
+    }
+
+    fn station(
+        &self,
+        source: &Source<'_>,
+        at: &Range<usize>,
+        name: &str,
+    ) -> Result<Station, ScenarioError> {
+        let all: Vec<String> = self.nodes.iter().chain(&self.clients).cloned().collect();
+        find(source, at, "node or client", &all, name)
+    }
+
+    fn some_nodes(
+        &self,
+        source: &Source<'_>,
+        at: &Range<usize>,
+        names: &OneOrMany,
+    ) -> Result<Vec<usize>, ScenarioError> {
+        if names.0 == ["all"] {
+            return Ok((0..self.nodes.len()).collect());
+        }
+        names.0.iter().map(|name| self.node(source, at, name)).collect()
+    }
+}
+
+fn find(
+    source: &Source<'_>,
+    at: &Range<usize>,
+    what: &str,
+    known: &[String],
+    name: &str,
+) -> Result<usize, ScenarioError> {
+    known.iter().position(|other| other == name).ok_or_else(|| {
+        let list = known.join(", ");
+        source.wrong_name(at, name, format!("there is no {what} `{name}`; there are {list}"))
+    })
+}
+
+/// Reads and checks a file.
+pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    let source = Source { file, text };
+    let written: File = toml::from_str(text).map_err(|error| {
+        source.wrong(error.span().unwrap_or(0..0), error.message().replace('\n', "; "))
+    })?;
+    let known = names(&source, &written)?;
+    let timing = timing(&source, &written)?;
+    let latency = latency(&source, &written)?;
+    let duration = written.duration.get_ref().0;
+    if duration > Duration::from_secs(3600) || duration.is_zero() {
+        return Err(source.wrong(written.duration.span(), "expected a duration of at most `60m`"));
+    }
+    let steps = steps(&source, &written, &known, duration)?;
+    let seeds = written.seeds.as_ref().map_or(20, |seeds| *seeds.get_ref());
+    if seeds == 0 {
+        let span = written.seeds.as_ref().map_or(0..0, Spanned::span);
+        return Err(source.wrong(span, "found 0, expected at least one seed"));
+    }
+    if written.title.get_ref().trim().is_empty() {
+        return Err(source.wrong(written.title.span(), "a title says in one line what happens"));
+    }
+    let name = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    Ok(Scenario {
+        file: file.to_owned(),
+        name: name.unwrap_or_else(|| file.to_owned()),
+        title: written.title.get_ref().trim().to_owned(),
+        story: written.story.trim().to_owned(),
+        nodes: nodes(&source, &written, &known, timing.heartbeat)?,
+        vips: vips(&source, &written, &known)?,
+        duration,
+        seeds,
+        latency,
+        wires: wires(&source, &written, latency)?,
+        neighbour_timeout: written
+            .network
+            .neighbour_timeout
+            .map_or(Duration::from_secs(3), |timeout| timeout.0),
+        multicast: written.network.multicast,
+        operation: written
+            .addresses
+            .operation
+            .as_ref()
+            .map_or(Span::exactly(Duration::from_micros(300)), |span| span.0),
+        timing,
+        balance: Balance {
+            moves_per_round: written
+                .balance
+                .moves_per_round
+                .as_ref()
+                .and_then(|moves| moves.get_ref().0),
+            interval: written.balance.interval.map_or(Duration::from_secs(4), |i| i.0),
+        },
+        steps,
+        chaos: chaos(&source, &written, duration)?,
+        expect: expect(&source, &written, &known)?,
+        clients: known.clients,
+    })
+}
+
+fn names(source: &Source<'_>, written: &File) -> Result<Known, ScenarioError> {
+    let letter = |i: usize| char::from(b'a' + i as u8).to_string();
+    let nodes = list(source, &written.nodes, "nodes", NODES_MAX, letter)?;
+    let vips = list(source, &written.vips, "VIPs", VIPS_MAX, |i| format!("v{}", i + 1))?;
+    let clients = match &written.clients {
+        Some(names) => list(source, names, "clients", 16, |i| format!("client{}", i + 1))?,
+        None => vec!["client".to_owned()],
+    };
+    for client in &clients {
+        if nodes.contains(client) {
+            let span = written.clients.as_ref().map_or(0..0, Spanned::span);
+            return Err(source.wrong(span, format!("`{client}` is a node's name already")));
+        }
+    }
+    Ok(Known { nodes, clients, vips })
+}
+
+fn list(
+    source: &Source<'_>,
+    written: &Spanned<Names>,
+    what: &str,
+    max: usize,
+    name: impl Fn(usize) -> String,
+) -> Result<Vec<String>, ScenarioError> {
+    let names: Vec<String> = match written.get_ref() {
+        Names::Count(count) => (0..(*count).min(max as u64 + 1) as usize).map(name).collect(),
+        Names::List(list) => {
+            let mut names = Vec::new();
+            for entry in list {
+                let name = entry.get_ref().clone();
+                let odd = name.is_empty() || name == "all" || names.contains(&name);
+                if odd || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+                    return Err(source.wrong(
+                        entry.span(),
+                        format!(
+                            "found `{name}`, expected a new name of letters, digits, `-`, `_`, `.`"
+                        ),
+                    ));
+                }
+                names.push(name);
+            }
+            names
+        }
+    };
+    if names.is_empty() || names.len() > max {
+        return Err(source.wrong(written.span(), format!("expected between 1 and {max} {what}")));
+    }
+    Ok(names)
+}
+
+fn timing(source: &Source<'_>, written: &File) -> Result<Timing, ScenarioError> {
+    let value = |given: &Option<Spanned<super::text::Written<Duration>>>, default| {
+        given.as_ref().map_or(Duration::from_millis(default), |given| given.get_ref().0)
+    };
+    let timing = Timing {
+        heartbeat: value(&written.timing.heartbeat, 100),
+        failure_timeout: value(&written.timing.failure_timeout, 400),
+        mature: written.timing.mature.map_or(Duration::from_secs(2), |mature| mature.0),
+    };
+    if timing.heartbeat < Duration::from_millis(1) {
+        let span = written.timing.heartbeat.as_ref().map_or(0..0, Spanned::span);
+        return Err(source.wrong(span, "expected a heartbeat of at least `1ms`"));
+    }
+    if timing.failure_timeout < 3 * timing.heartbeat {
+        let span = written.timing.failure_timeout.as_ref().or(written.timing.heartbeat.as_ref());
+        return Err(source.wrong(
+            span.map_or(0..0, Spanned::span),
+            "expected a failure_timeout of at least three heartbeats",
+        ));
+    }
+    Ok(timing)
+}
+
+fn latency(source: &Source<'_>, written: &File) -> Result<Span, ScenarioError> {
+    let Some(latency) = &written.network.latency else {
+        return Ok(Span::exactly(Duration::from_millis(1)));
+    };
+    whole_milliseconds(source, latency.span(), latency.get_ref().0)
+}
+
+/// turmoil's network has a grain of one tick, 1 ms.
+fn whole_milliseconds(
+    source: &Source<'_>,
+    at: Range<usize>,
+    span: Span,
+) -> Result<Span, ScenarioError> {
+    let fits = |d: Duration| d >= Duration::from_millis(1) && d.as_micros().is_multiple_of(1000);
+    if fits(span.min) && fits(span.max) {
+        return Ok(span);
+    }
+    Err(source.wrong(at, "expected a latency of whole milliseconds, at least `1ms`"))
+}
+
+fn ratio(source: &Source<'_>, at: Range<usize>, ratio: f64) -> Result<f64, ScenarioError> {
+    if (0.0..=1.0).contains(&ratio) {
+        return Ok(ratio);
+    }
+    Err(source.wrong(at, format!("found `{ratio}`, expected a number from 0 to 1")))
+}
+
+fn wires(source: &Source<'_>, written: &File, latency: Span) -> Result<Impairment, ScenarioError> {
+    let network = &written.network;
+    let probability = |given: &Option<Spanned<f64>>| match given {
+        Some(given) => ratio(source, given.span(), *given.get_ref()),
+        None => Ok(0.0),
+    };
+    let default = Impairment::default();
+    Ok(Impairment {
+        loss: probability(&network.loss)?,
+        duplicate: probability(&network.duplicate)?,
+        reorder: probability(&network.reorder)?,
+        corrupt: probability(&network.corrupt)?,
+        extra_delay: Span { min: Duration::ZERO, max: latency.max - latency.min },
+        reorder_delay: network.reorder_delay.map_or(default.reorder_delay, |delay| delay.0),
+    })
+}
+
+fn nodes(
+    source: &Source<'_>,
+    written: &File,
+    known: &Known,
+    heartbeat: Duration,
+) -> Result<Vec<NodeSpec>, ScenarioError> {
+    // Machines that start together still do not beat together.
+    let at_once = Span { min: Duration::ZERO, max: heartbeat };
+    let mut nodes: Vec<NodeSpec> = known
+        .nodes
+        .iter()
+        .map(|name| NodeSpec { name: name.clone(), weight: 1, drift_ppm: 0, start: Some(at_once) })
+        .collect();
+    for (name, special) in &written.node {
+        let node = &mut nodes[known.node(source, &name.span(), name.get_ref())?];
+        if let Some(weight) = &special.weight {
+            node.weight = *weight.get_ref();
+        }
+        node.drift_ppm = special.drift.map_or(0, |drift| drift.0.0);
+        node.start = match special.start.as_ref().map(Spanned::get_ref) {
+            None => node.start,
+            Some(Start::At(at)) => Some(*at),
+            Some(Start::Never) => None,
+        };
+    }
+    Ok(nodes)
+}
+
+fn vips(source: &Source<'_>, written: &File, known: &Known) -> Result<Vec<VipSpec>, ScenarioError> {
+    let mut addresses: Vec<Option<Vec<VipAddress>>> = vec![None; known.vips.len()];
+    let mut prefer = vec![Vec::new(); known.vips.len()];
+    for (name, special) in &written.vip {
+        let vip = known.vip(source, &name.span(), name.get_ref())?;
+        for node in &special.prefer {
+            prefer[vip].push(known.node(source, &node.span(), node.get_ref())?);
+        }
+        if let Some(list) = &special.addresses {
+            let parsed: Result<Vec<_>, _> =
+                list.iter().map(|text| vip_address(source, text)).collect();
+            addresses[vip] = Some(parsed?).filter(|list| !list.is_empty());
+        }
+    }
+    let default = |index: usize| VipAddress {
+        address: IpAddr::V4(Ipv4Addr::new(
+            10,
+            77,
+            1 + (index / 250) as u8,
+            (index % 250 + 1) as u8,
+        )),
+        prefix: 32,
+        interface: "eth0".to_owned(),
+    };
+    let all = known.vips.iter().zip(addresses).zip(prefer).enumerate();
+    Ok(all
+        .map(|(index, ((name, addresses), prefer))| {
+            let addresses = addresses.unwrap_or_else(|| vec![default(index)]);
+            VipSpec { vip: Arc::new(Vip::new(name.clone(), addresses)), prefer }
+        })
+        .collect())
+}
+
+fn vip_address(source: &Source<'_>, text: &Spanned<String>) -> Result<VipAddress, ScenarioError> {
+    let parse = || {
+        let (address, interface) = text.get_ref().split_once('@')?;
+        let (address, prefix) = match address.split_once('/') {
+            Some((address, prefix)) => (address.parse::<IpAddr>().ok()?, prefix.parse().ok()?),
+            None => {
+                let address: IpAddr = address.parse().ok()?;
+                (address, if address.is_ipv4() { 32 } else { 128 })
+            }
+        };
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let fits = prefix <= longest && !interface.is_empty();
+        fits.then(|| VipAddress { address, prefix, interface: interface.to_owned() })
+    };
+    parse().ok_or_else(|| {
+        let message =
+            format!("found `{}`, expected an address such as `10.77.2.1/24@eth0`", text.get_ref());
+        source.wrong(text.span(), message)
+    })
+}
+
+fn steps(
+    source: &Source<'_>,
+    written: &File,
+    known: &Known,
+    duration: Duration,
+) -> Result<Vec<StepSpec>, ScenarioError> {
+    let mut steps = Vec::new();
+    for step in &written.step {
+        let at = step.span();
+        let step = step.get_ref();
+        let mut faults = faults(source, &at, step, known)?;
+        let Some(fault) = faults.pop().filter(|_| faults.is_empty()) else {
+            return Err(source.wrong(
+                at,
+                "expected exactly one of power_loss, kill, restart, stop, pause, resume, partition, cut, heal, \
+                 loss, duplicate, reorder, corrupt, latency, drift, address_error, flush_address in a step",
+            ));
+        };
+        let (every, times) = match (step.every, step.times) {
+            (Some(every), Some(times)) => (every.0, times),
+            (None, None) => (Span::exactly(Duration::ZERO), 1),
+            _ => return Err(source.wrong(at, "`every` and `times` belong together")),
+        };
+        let last = step.at.0.max + every.max * times.saturating_sub(1);
+        if last >= duration {
+            return Err(
+                source.wrong(at, "this step happens after the scenario's duration has ended")
+            );
+        }
+        steps.push(StepSpec { at: step.at.0, every, times, fault });
+    }
+    Ok(steps)
+}
+
+fn faults(
+    source: &Source<'_>,
+    at: &Range<usize>,
+    step: &Step,
+    known: &Known,
+) -> Result<Vec<Fault>, ScenarioError> {
+    let mut faults = Vec::new();
+    type OfNodes = fn(Vec<usize>) -> Fault;
+    let of_nodes: [(&Option<OneOrMany>, OfNodes); 6] = [
+        (&step.power_loss, Fault::PowerLoss),
+        (&step.kill, Fault::Kill),
+        (&step.restart, Fault::Restart),
+        (&step.stop, Fault::Stop),
+        (&step.pause, Fault::Pause),
+        (&step.resume, Fault::Resume),
+    ];
+    for (names, fault) in of_nodes {
+        if let Some(names) = names {
+            faults.push(fault(known.some_nodes(source, at, names)?));
+        }
+    }
+    if let Some(groups) = &step.partition {
+        faults.push(Fault::Partition(groups_of(source, at, groups, known)?));
+    }
+    if let Some(pair) = &step.cut {
+        let (from, to) =
+            (known.station(source, at, &pair.from)?, known.station(source, at, &pair.to)?);
+        faults.push(Fault::Cut { from, to });
+    }
+    if let Some(names) = &step.heal {
+        faults.push(match names.0.as_slice() {
+            [all] if all == "all" => Fault::HealAll,
+            [a, b] => Fault::Heal(known.station(source, at, a)?, known.station(source, at, b)?),
+            _ => {
+                return Err(
+                    source.wrong(at.clone(), "expected heal = \"all\" or heal = [\"a\", \"b\"]")
+                );
+            }
+        });
+    }
+    let knobs = [
+        (&step.loss, Knob::Loss),
+        (&step.duplicate, Knob::Duplicate),
+        (&step.reorder, Knob::Reorder),
+        (&step.corrupt, Knob::Corrupt),
+    ];
+    for (written, knob) in knobs {
+        if let Some(written) = written {
+            let link = match &written.link {
+                Some((from, to)) => {
+                    Some((known.station(source, at, from)?, known.station(source, at, to)?))
+                }
+                None => None,
+            };
+            faults.push(Fault::Impair {
+                link,
+                knob,
+                ratio: ratio(source, at.clone(), written.ratio)?,
+            });
+        }
+    }
+    if let Some(latency) = &step.latency {
+        faults.push(Fault::Latency(whole_milliseconds(source, at.clone(), latency.0)?));
+    }
+    if let Some(drift) = &step.drift {
+        faults.push(Fault::Drift { node: known.node(source, at, &drift.node)?, ppm: drift.ppm });
+    }
+    if let Some(error) = &step.address_error {
+        faults.push(Fault::AddressError {
+            node: known.node(source, at, &error.node)?,
+            vip: known.vip(source, at, &error.vip)?,
+            kind: match error.kind {
+                ErrorKind::Fail => SabotageKind::Fail,
+                ErrorKind::Hang => SabotageKind::Hang,
+            },
+            lasts: error.lasts.map(|lasts| lasts.0),
+        });
+    }
+    if let Some(flush) = &step.flush_address {
+        let node = match &flush.node {
+            Some(node) => Some(known.node(source, at, node)?),
+            None => None,
+        };
+        faults.push(Fault::FlushAddress { node, vip: known.vip(source, at, &flush.vip)? });
+    }
+    Ok(faults)
+}
+
+fn groups_of(
+    source: &Source<'_>,
+    at: &Range<usize>,
+    groups: &[Vec<String>],
+    known: &Known,
+) -> Result<Vec<Vec<Station>>, ScenarioError> {
+    let mut seen = vec![false; known.nodes.len() + known.clients.len()];
+    let mut stations: Vec<Vec<Station>> = Vec::new();
+    for group in groups {
+        let mut members = Vec::new();
+        for name in group {
+            let station = known.station(source, at, name)?;
+            if std::mem::replace(&mut seen[station], true) {
+                return Err(source.wrong_name(at, name, format!("`{name}` is in two groups")));
+            }
+            members.push(station);
+        }
+        stations.push(members);
+    }
+    if let Some(missing) = (0..known.nodes.len()).find(|&node| !seen[node]) {
+        let message =
+            format!("node `{}` is in no group; each node belongs to one", known.nodes[missing]);
+        return Err(source.wrong(at.clone(), message));
+    }
+    let unnamed = (known.nodes.len()..seen.len()).filter(|&client| !seen[client]);
+    stations[0].extend(unnamed);
+    Ok(stations)
+}
+
+fn chaos(
+    source: &Source<'_>,
+    written: &File,
+    duration: Duration,
+) -> Result<Option<ChaosSpec>, ScenarioError> {
+    let Some(written) = &written.chaos else { return Ok(None) };
+    let (span, chaos) = (written.span(), written.get_ref());
+    let chaos = ChaosSpec {
+        from: chaos.from.0,
+        until: chaos.until.0,
+        every: chaos.every.0,
+        faults: chaos.faults.iter().map(|fault| *fault.get_ref()).collect(),
+    };
+    if chaos.from >= chaos.until || chaos.until >= duration {
+        return Err(source.wrong(span, "expected from < until < duration"));
+    }
+    if chaos.every.min < Duration::from_millis(1) || chaos.faults.is_empty() {
+        return Err(source.wrong(span, "expected `every` of at least `1ms` and at least one fault"));
+    }
+    Ok(Some(chaos))
+}
+
+fn expect(source: &Source<'_>, written: &File, known: &Known) -> Result<Expect, ScenarioError> {
+    let written = &written.expect;
+    let mut holders = Vec::new();
+    for holder in &written.holder {
+        let at = holder.span();
+        let vip = known.vip(source, &at, &holder.get_ref().vip)?;
+        holders.push((vip, known.node(source, &at, &holder.get_ref().node)?));
+    }
+    let mut uncovered = Vec::new();
+    for vip in &written.uncovered {
+        uncovered.push(known.vip(source, &vip.span(), vip.get_ref())?);
+    }
+    Ok(Expect {
+        moves_max: written.moves_max,
+        interruption_max: written.interruption_max.map(|max| max.0),
+        unattended_overlap_max: written.unattended_overlap_max.map_or(Duration::ZERO, |max| max.0),
+        holders,
+        uncovered,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "title = \"idle\"\nnodes = 3\nvips = 2\nduration = \"10s\"\n";
+
+    fn complaint(addition: &str) -> String {
+        let text = format!("{MINIMAL}{addition}");
+        check("x.toml", &text).expect_err(addition).to_string()
+    }
+
+    #[test]
+    fn a_minimal_file_gets_the_defaults() {
+        let scenario = check("dir/010-idle.toml", MINIMAL).expect("minimal");
+        assert_eq!(scenario.name, "010-idle");
+        assert_eq!(scenario.station_names(), ["a", "b", "c", "client"]);
+        assert_eq!(scenario.vip_names(), ["v1", "v2"]);
+        assert_eq!(scenario.timing.heartbeat, Duration::from_millis(100));
+        assert_eq!(scenario.expect.unattended_overlap_max, Duration::ZERO);
+    }
+
+    #[test]
+    fn every_fault_can_be_written() {
+        let steps = r#"
+            [[step]]
+            at = "1s..2s"
+            power_loss = "a"
+            [[step]]
+            at = "1s"
+            every = "500ms"
+            times = 3
+            kill = ["a", "b"]
+            [[step]]
+            at = "2s"
+            restart = "all"
+            [[step]]
+            at = "2s"
+            partition = [["a", "client"], ["b", "c"]]
+            [[step]]
+            at = "2s"
+            cut = { from = "a", to = "b" }
+            [[step]]
+            at = "2s"
+            heal = ["a", "b"]
+            [[step]]
+            at = "2s"
+            loss = 0.1
+            [[step]]
+            at = "2s"
+            corrupt = { ratio = 0.1, from = "a", to = "b" }
+            [[step]]
+            at = "2s"
+            latency = "1ms..4ms"
+            [[step]]
+            at = "2s"
+            drift = { node = "a", ppm = 200 }
+            [[step]]
+            at = "2s"
+            address_error = { node = "a", vip = "v1", kind = "hang", for = "1s" }
+            [[step]]
+            at = "2s"
+            flush_address = { vip = "v2" }
+        "#;
+        let scenario = check("x.toml", &format!("{MINIMAL}{steps}")).expect("all faults");
+        assert_eq!(scenario.steps.len(), 12);
+        assert_eq!(scenario.steps[1].fault, Fault::Kill(vec![0, 1]));
+        assert_eq!(scenario.steps[3].fault, Fault::Partition(vec![vec![0, 3], vec![1, 2]]));
+    }
+
+    #[test]
+    fn complaints_name_file_line_what_was_found_and_what_is_accepted() {
+        let unknown = complaint("[[step]]\nat = \"1s\"\npower_loss = \"d\"\n");
+        assert!(unknown.starts_with("x.toml:7:"), "{unknown}");
+        assert!(unknown.contains("no node `d`; there are a, b, c"), "{unknown}");
+
+        let key = complaint("[network]\nlos = 0.1\n");
+        assert!(
+            key.starts_with("x.toml:6:1:") && key.contains("los") && key.contains("loss"),
+            "{key}"
+        );
+
+        let duration = complaint("[timing]\nheartbeat = \"5\"\n");
+        assert!(duration.starts_with("x.toml:6:") && duration.contains("found `5`"), "{duration}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (addition, expected) in [
+            ("[timing]\nheartbeat = \"200ms\"\n", "three heartbeats"),
+            ("[network]\nloss = 1.5\n", "from 0 to 1"),
+            ("[network]\nlatency = \"500us\"\n", "whole milliseconds"),
+            ("[[step]]\nat = \"1s\"\n", "exactly one of"),
+            ("[[step]]\nat = \"1s\"\nkill = \"a\"\nstop = \"b\"\n", "exactly one of"),
+            ("[[step]]\nat = \"11s\"\nkill = \"a\"\n", "after the scenario's duration"),
+            ("[[step]]\nat = \"1s\"\npartition = [[\"a\"], [\"b\"]]\n", "`c` is in no group"),
+            (
+                "[[step]]\nat = \"1s\"\npartition = [[\"a\", \"b\"], [\"b\", \"c\"]]\n",
+                "in two groups",
+            ),
+            ("[[step]]\nat = \"1s\"\ntimes = 2\nkill = \"a\"\n", "belong together"),
+            ("[node.z]\nweight = 2\n", "no node `z`"),
+            ("[node.a]\nweight = -1\n", "u32"),
+            ("[vip.v1]\naddresses = [\"10.0.0.1\"]\n", "10.77.2.1/24@eth0"),
+            ("[vip.v1]\nprefer = [\"q\"]\n", "no node `q`"),
+            ("[[expect.holder]]\nvip = \"v9\"\nnode = \"a\"\n", "no VIP `v9`"),
+            ("[balance]\nmoves_per_round = 0\n", "positive number"),
+            (
+                "[chaos]\nfrom = \"5s\"\nuntil = \"5s\"\nevery = \"1s\"\nfaults = [\"kill\"]\n",
+                "from < until",
+            ),
+            (
+                "[chaos]\nfrom = \"1s\"\nuntil = \"5s\"\nevery = \"1s\"\nfaults = [\"fire\"]\n",
+                "power-loss",
+            ),
+        ] {
+            let complaint = complaint(addition);
+            assert!(complaint.contains(expected), "{addition}\n{complaint}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_nodes_that_turmoil_cannot_carry_is_refused() {
+        let text = MINIMAL.replace("nodes = 3", "nodes = 17");
+        let complaint = check("x.toml", &text).expect_err("17").to_string();
+        assert!(
+            complaint.starts_with("x.toml:2:9:") && complaint.contains("1 and 16"),
+            "{complaint}"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! Scenarios: one story each, told in a TOML file.
+//!
+//! `schema` is the file as it is written, `check` turns names into numbers and complains with file, line and what would
+//! be accepted, `plan` draws one seed's course of events. Nothing random happens before `plan`.
+
+mod check;
+pub mod plan;
+pub mod schema;
+pub mod text;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wackamole_protocol::config::{Balance, Timing};
+use wackamole_protocol::time::Duration;
+use wackamole_protocol::vip::Vip;
+
+use crate::fault::Fault;
+use crate::netem::Impairment;
+use crate::rng::Span;
+use schema::ChaosFault;
+
+/// A checked scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The file as the user named it; for the command that reproduces a run.
+    pub file: String,
+    /// The file's name without its ending.
+    pub name: String,
+    /// One line: what happens and what is promised.
+    pub title: String,
+    /// The story at more length; may be empty.
+    pub story: String,
+    /// The machines in rank order.
+    pub nodes: Vec<NodeSpec>,
+    /// The VIPs in configuration order.
+    pub vips: Vec<VipSpec>,
+    /// Names of the stations that use the VIPs.
+    pub clients: Vec<String>,
+    /// How long the world is simulated.
+    pub duration: Duration,
+    /// With how many seeds it is run unless told otherwise.
+    pub seeds: u64,
+    /// One-way latency in whole milliseconds.
+    pub latency: Span,
+    /// What the wires do to datagrams; its extra delay comes from `latency`.
+    pub wires: Impairment,
+    /// After how long a client gives up a neighbour.
+    pub neighbour_timeout: Duration,
+    /// Heartbeats go to a multicast group.
+    pub multicast: bool,
+    /// What one address operation takes.
+    pub operation: Span,
+    /// The daemons' timing.
+    pub timing: Timing,
+    /// The daemons' balancing.
+    pub balance: Balance,
+    /// What happens.
+    pub steps: Vec<StepSpec>,
+    /// Random faults.
+    pub chaos: Option<ChaosSpec>,
+    /// What must be true.
+    pub expect: Expect,
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Its name.
+    pub name: String,
+    /// Its share of the load.
+    pub weight: u32,
+    /// Its clock's drift in parts per million.
+    pub drift_ppm: i64,
+    /// When it is switched on; never without a step.
+    pub start: Option<Span>,
+}
+
+/// One VIP.
+#[derive(Clone, Debug)]
+pub struct VipSpec {
+    /// Its definition.
+    pub vip: Arc<Vip>,
+    /// The machines that shall have it, best first.
+    pub prefer: Vec<usize>,
+}
+
+/// Something that happens, perhaps several times.
+#[derive(Clone, Debug)]
+pub struct StepSpec {
+    /// When it happens first.
+    pub at: Span,
+    /// The spacing of the repetitions.
+    pub every: Span,
+    /// How often it happens.
+    pub times: u32,
+    /// What happens.
+    pub fault: Fault,
+}
+
+/// Random faults.
+#[derive(Clone, Debug)]
+pub struct ChaosSpec {
+    /// When they begin.
+    pub from: Duration,
+    /// When everything is put right.
+    pub until: Duration,
+    /// The pause between two.
+    pub every: Span,
+    /// Which kinds, each as likely as it is often named.
+    pub faults: Vec<ChaosFault>,
+}
+
+/// What must be true at the end of a run, beyond what is always true.
+#[derive(Clone, Debug, Default)]
+pub struct Expect {
+    /// How often VIPs may change machines.
+    pub moves_max: Option<usize>,
+    /// How long a client may be without an answer.
+    pub interruption_max: Option<Duration>,
+    /// For how long a kernel without a running daemon may answer beside another.
+    pub unattended_overlap_max: Duration,
+    /// Pairs of VIP and node.
+    pub holders: Vec<(usize, usize)>,
+    /// VIPs that the coverage checker leaves out.
+    pub uncovered: Vec<usize>,
+}
+
+/// A file that is not a scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file or folder cannot be read.
+    #[error("cannot read {path}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A folder without scenarios.
+    #[error("{path} contains no file that ends in .toml")]
+    NoScenarios {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file says something wrong.
+    #[error("{file}:{line}:{column}: {message}\n{excerpt}")]
+    Wrong {
+        /// Which file.
+        file: String,
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+        /// What was found, and what would be accepted.
+        message: String,
+        /// The line with a mark.
+        excerpt: String,
+    },
+}
+
+impl Scenario {
+    /// Reads one file.
+    ///
+    /// # Errors
+    /// It cannot be read, or says something wrong.
+    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Reads files, and all files that end in `.toml` of folders, in the order of their names.
+    ///
+    /// # Errors
+    /// As [`Scenario::load`]; or a folder has no scenario.
+    pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Self>, ScenarioError> {
+        let mut scenarios = Vec::new();
+        for path in paths {
+            if !path.is_dir() {
+                scenarios.push(Self::load(path)?);
+                continue;
+            }
+            let unreadable = |source| ScenarioError::Unreadable { path: path.clone(), source };
+            let mut files = Vec::new();
+            for entry in std::fs::read_dir(path).map_err(unreadable)? {
+                let file = entry.map_err(unreadable)?.path();
+                if file.extension().is_some_and(|ending| ending == "toml") {
+                    files.push(file);
+                }
+            }
+            if files.is_empty() {
+                return Err(ScenarioError::NoScenarios { path: path.clone() });
+            }
+            files.sort();
+            for file in files {
+                scenarios.push(Self::load(&file)?);
+            }
+        }
+        Ok(scenarios)
+    }
+
+    /// Reads a file's text; `file` names it in complaints.
+    ///
+    /// # Errors
+    /// It says something wrong.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
+        check::check(file, text)
+    }
+
+    /// The names of the stations: nodes, then clients.
+    pub fn station_names(&self) -> Vec<String> {
+        let nodes = self.nodes.iter().map(|node| node.name.clone());
+        nodes.chain(self.clients.iter().cloned()).collect()
+    }
+
+    /// The names of the VIPs.
+    pub fn vip_names(&self) -> Vec<String> {
+        self.vips.iter().map(|vip| vip.vip.name().to_owned()).collect()
+    }
+}

@@ -1,0 +1,445 @@
+//! The scenario file as it is written. What a name means, and whether the whole makes sense, is `super::check`'s business.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use toml::Spanned;
+use wackamole_protocol::time::Duration;
+
+use super::text::{Ppm, Written};
+use crate::rng::Span;
+
+/// A whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// One line: what happens and what is promised.
+    pub title: Spanned<String>,
+    /// The story at more length.
+    #[serde(default)]
+    pub story: String,
+    /// A number (they are called a, b, c, …) or a list of names.
+    pub nodes: Spanned<Names>,
+    /// A number (they are called v1, v2, v3, …) or a list of names.
+    pub vips: Spanned<Names>,
+    /// Names of stations that use the VIPs; one called `client` unless given.
+    pub clients: Option<Spanned<Names>>,
+    /// How long the world is simulated.
+    pub duration: Spanned<Written<Duration>>,
+    /// With how many seeds it is run unless the command line says otherwise.
+    pub seeds: Option<Spanned<u64>>,
+    /// The wires.
+    #[serde(default)]
+    pub network: Network,
+    /// The kernels.
+    #[serde(default)]
+    pub addresses: Addresses,
+    /// The daemons' heartbeats and waits.
+    #[serde(default)]
+    pub timing: Timing,
+    /// How the daemons even out the load.
+    #[serde(default)]
+    pub balance: Balance,
+    /// What is special about single nodes.
+    #[serde(default)]
+    pub node: BTreeMap<Spanned<String>, Node>,
+    /// What is special about single VIPs.
+    #[serde(default)]
+    pub vip: BTreeMap<Spanned<String>, Vip>,
+    /// What happens, in any order.
+    #[serde(default)]
+    pub step: Vec<Spanned<Step>>,
+    /// Many random faults.
+    pub chaos: Option<Spanned<Chaos>>,
+    /// What must be true in the end.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// A number of things with default names, or their names.
+#[derive(Debug)]
+pub enum Names {
+    /// So many.
+    Count(u64),
+    /// These.
+    List(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or a list of names such as [\"a\", \"b\"]")
+            }
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Names, E> {
+                u64::try_from(count)
+                    .map(Names::Count)
+                    .map_err(|_| E::custom(format!("found `{count}`, expected a positive number")))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<Names, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(sequence)).map(Names::List)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// One name or several; `"all"` stands for all nodes.
+#[derive(Debug)]
+pub struct OneOrMany(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = OneOrMany;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name, a list of names, or \"all\"")
+            }
+            fn visit_str<E: Error>(self, name: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany(vec![name.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<OneOrMany, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(sequence)).map(OneOrMany)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// The wires.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// One-way latency, whole milliseconds; default `1ms`.
+    pub latency: Option<Spanned<Written<Span>>>,
+    /// Probability that a datagram or an announcement is lost.
+    pub loss: Option<Spanned<f64>>,
+    /// Probability that a datagram arrives twice.
+    pub duplicate: Option<Spanned<f64>>,
+    /// Probability that a datagram is overtaken.
+    pub reorder: Option<Spanned<f64>>,
+    /// Probability that a bit of a datagram is flipped.
+    pub corrupt: Option<Spanned<f64>>,
+    /// By how much overtaken and duplicated datagrams are late; default `2ms..20ms`.
+    pub reorder_delay: Option<Written<Span>>,
+    /// After how long a client gives up a neighbour that does not answer; default `3s`.
+    pub neighbour_timeout: Option<Written<Duration>>,
+    /// Heartbeats go to a multicast group.
+    #[serde(default)]
+    pub multicast: bool,
+}
+
+/// The kernels.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addresses {
+    /// What one address operation takes; default `300us`.
+    pub operation: Option<Written<Span>>,
+}
+
+/// Heartbeats and waits.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Default `100ms`.
+    pub heartbeat: Option<Spanned<Written<Duration>>>,
+    /// Default `400ms`.
+    pub failure_timeout: Option<Spanned<Written<Duration>>>,
+    /// Default `2s`.
+    pub mature: Option<Written<Duration>>,
+}
+
+/// How the load is evened out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Balance {
+    /// `"all"` or a number; default `"all"`.
+    pub moves_per_round: Option<Spanned<Moves>>,
+    /// Default `4s`.
+    pub interval: Option<Written<Duration>>,
+}
+
+/// How many VIPs move in one round.
+#[derive(Debug)]
+pub struct Moves(pub Option<usize>);
+
+impl<'de> Deserialize<'de> for Moves {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Moves;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"all\" or a positive number")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Moves, E> {
+                if text == "all" {
+                    return Ok(Moves(None));
+                }
+                Err(E::custom(format!("found `{text}`, expected \"all\" or a positive number")))
+            }
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Moves, E> {
+                usize::try_from(count).ok().filter(|&n| n > 0).map(|n| Moves(Some(n))).ok_or_else(
+                    || E::custom(format!("found `{count}`, expected \"all\" or a positive number")),
+                )
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// What is special about one node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its share of the load; default 1.
+    pub weight: Option<Spanned<u32>>,
+    /// How wrong its clock goes.
+    pub drift: Option<Written<Ppm>>,
+    /// When it is switched on; within the first heartbeat unless given. `"never"` leaves it to a `restart` step.
+    pub start: Option<Spanned<Start>>,
+}
+
+/// When a node is switched on.
+#[derive(Debug)]
+pub enum Start {
+    /// Then.
+    At(Span),
+    /// Only by a step.
+    Never,
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        super::text::parse_span(&text)
+            .map(Self::At)
+            .map_err(|complaint| D::Error::custom(format!("{complaint}, or `never`")))
+    }
+}
+
+/// What is special about one VIP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vip {
+    /// Its addresses as `address/prefix@interface`; one generated address unless given.
+    pub addresses: Option<Vec<Spanned<String>>>,
+    /// The nodes that shall have it, best first.
+    #[serde(default)]
+    pub prefer: Vec<Spanned<String>>,
+}
+
+/// Something that happens: a time and exactly one fault.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When; a range is drawn from by seed.
+    pub at: Written<Span>,
+    /// Repeats the step at this spacing.
+    pub every: Option<Written<Span>>,
+    /// How often it happens in all; needs `every`.
+    pub times: Option<u32>,
+
+    /// The machines lose their power.
+    pub power_loss: Option<OneOrMany>,
+    /// SIGKILL: the daemons end without a word, their kernels keep the addresses.
+    pub kill: Option<OneOrMany>,
+    /// The daemons start again; machines without power are switched on.
+    pub restart: Option<OneOrMany>,
+    /// SIGTERM: the daemons leave gracefully.
+    pub stop: Option<OneOrMany>,
+    /// SIGSTOP.
+    pub pause: Option<OneOrMany>,
+    /// SIGCONT.
+    pub resume: Option<OneOrMany>,
+    /// Groups of stations that reach only each other. Each node is in one; a client that is in none goes with the first.
+    pub partition: Option<Vec<Vec<String>>>,
+    /// A one-way cut.
+    pub cut: Option<Pair>,
+    /// `"all"`, or two stations whose links work again in both directions.
+    pub heal: Option<OneOrMany>,
+    /// Changes the probability of loss.
+    pub loss: Option<Ratio>,
+    /// Changes the probability of duplication.
+    pub duplicate: Option<Ratio>,
+    /// Changes the probability of reordering.
+    pub reorder: Option<Ratio>,
+    /// Changes the probability of corruption.
+    pub corrupt: Option<Ratio>,
+    /// Changes the latency of all links.
+    pub latency: Option<Written<Span>>,
+    /// Changes how wrong a node's clock goes.
+    pub drift: Option<Drift>,
+    /// Address work goes wrong.
+    pub address_error: Option<AddressError>,
+    /// An operator deletes a VIP's addresses.
+    pub flush_address: Option<FlushAddress>,
+}
+
+/// A directed pair of stations.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// The sender.
+    pub from: String,
+    /// The receiver.
+    pub to: String,
+}
+
+/// A probability for all links (a bare number) or for one directed link.
+#[derive(Debug)]
+pub struct Ratio {
+    /// The probability.
+    pub ratio: f64,
+    /// The link; all if there is none.
+    pub link: Option<(String, String)>,
+}
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct OfLink {
+            ratio: f64,
+            from: String,
+            to: String,
+        }
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Ratio;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0 to 1, or { ratio = 0.1, from = \"a\", to = \"b\" }")
+            }
+            fn visit_f64<E: Error>(self, ratio: f64) -> Result<Ratio, E> {
+                Ok(Ratio { ratio, link: None })
+            }
+            fn visit_i64<E: Error>(self, ratio: i64) -> Result<Ratio, E> {
+                Ok(Ratio { ratio: ratio as f64, link: None })
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Ratio, A::Error> {
+                let of = OfLink::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Ratio { ratio: of.ratio, link: Some((of.from, of.to)) })
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// A change of drift.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drift {
+    /// Whose clock.
+    pub node: String,
+    /// How wrong it goes from now on.
+    pub ppm: i64,
+}
+
+/// Address work that goes wrong.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressError {
+    /// On which node.
+    pub node: String,
+    /// With which VIP.
+    pub vip: String,
+    /// How.
+    pub kind: ErrorKind,
+    /// For how long; for ever unless given.
+    #[serde(rename = "for")]
+    pub lasts: Option<Written<Duration>>,
+}
+
+/// How address work goes wrong.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// It is refused.
+    Fail,
+    /// It does not return.
+    Hang,
+}
+
+/// `ip address del` by hand.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlushAddress {
+    /// On which node; on whoever holds it unless given.
+    pub node: Option<String>,
+    /// Which VIP.
+    pub vip: String,
+}
+
+/// Many random faults, after which everything is healed, resumed and restarted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chaos {
+    /// When it begins.
+    pub from: Written<Duration>,
+    /// When everything is put right again.
+    pub until: Written<Duration>,
+    /// Pause between two faults.
+    pub every: Written<Span>,
+    /// Which faults, out of `power-loss`, `kill`, `stop`, `restart`, `pause`, `partition`, `cut`, `heal`, `flush-address`;
+    /// a fault that is named twice is twice as likely.
+    pub faults: Vec<Spanned<ChaosFault>>,
+}
+
+/// A kind of random fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChaosFault {
+    /// One machine loses its power.
+    PowerLoss,
+    /// One daemon is killed.
+    Kill,
+    /// One daemon is stopped gracefully.
+    Stop,
+    /// One machine that is down comes back.
+    Restart,
+    /// One daemon is paused for 100 ms to 2 s.
+    Pause,
+    /// Two random groups.
+    Partition,
+    /// One random one-way cut.
+    Cut,
+    /// All links work again.
+    Heal,
+    /// One VIP's addresses are deleted by hand.
+    FlushAddress,
+}
+
+/// What must be true.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// How often VIPs may change machines, the first acquire of each not counted.
+    pub moves_max: Option<usize>,
+    /// How long a client may be without an answer from a VIP.
+    pub interruption_max: Option<Written<Duration>>,
+    /// For how long a kernel without a running daemon may answer beside another; zero unless given.
+    pub unattended_overlap_max: Option<Written<Duration>>,
+    /// Who holds what in the end.
+    #[serde(default)]
+    pub holder: Vec<Spanned<Holder>>,
+    /// Some VIP stays dark for as long as that on purpose: the coverage checker leaves these VIPs out.
+    #[serde(default)]
+    pub uncovered: Vec<Spanned<String>>,
+}
+
+/// Who holds a VIP in the end.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// The VIP.
+    pub vip: String,
+    /// Its holder.
+    pub node: String,
+}

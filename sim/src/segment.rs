@@ -1,0 +1,339 @@
+//! The L2 segment with everything on it: wires, kernels, clients, and which daemons run. This is the truth that the
+//! checkers look at; what a daemon believes is found nowhere in here.
+//!
+//! It never reacts to a `Drop`: turmoil's `crash` runs destructors, and a killed daemon does not tidy up.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use wackamole_protocol::time::Duration;
+
+use crate::clients::Clients;
+use crate::journal::{Journal, KernelChange, What};
+use crate::kernels::Kernels;
+use crate::links::{Links, Station};
+use crate::netem::{Fate, Impairment, Netem};
+use crate::rng::Rng;
+
+/// The segment as the parts of one world share it.
+pub type SharedSegment = Rc<RefCell<Segment>>;
+
+/// What a machine's daemon is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// The machine is off, or its daemon was never started.
+    Off,
+    /// Running since then.
+    Running(Duration),
+    /// Stopped with SIGSTOP; running since then, apart from that.
+    Paused(Duration),
+    /// Gone without a word; the kernel keeps the addresses.
+    Killed,
+    /// Left gracefully.
+    Ended,
+}
+
+impl Daemon {
+    /// The daemon runs and is not paused.
+    pub fn attends(self) -> bool {
+        matches!(self, Self::Running(_))
+    }
+
+    /// A word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Running(_) => "running",
+            Self::Paused(_) => "paused",
+            Self::Killed => "killed",
+            Self::Ended => "stopped",
+        }
+    }
+}
+
+/// How address work goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SabotageKind {
+    /// It is refused.
+    Fail,
+    /// It does not return until the sabotage ends.
+    Hang,
+}
+
+/// Address work on one VIP of one node goes wrong for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Sabotage {
+    /// The node.
+    pub node: usize,
+    /// The VIP.
+    pub vip: usize,
+    /// How.
+    pub kind: SabotageKind,
+    /// Until when; `None` for ever.
+    pub until: Option<Duration>,
+}
+
+/// The segment.
+#[derive(Debug)]
+pub struct Segment {
+    /// Who reaches whom.
+    pub links: Links,
+    /// What the wires do to frames.
+    pub netem: Netem,
+    /// Who answers for what.
+    pub kernels: Kernels,
+    /// What clients see.
+    pub clients: Clients,
+    /// What happened.
+    pub journal: Journal,
+    /// What each daemon is doing.
+    pub daemons: Vec<Daemon>,
+    /// Which address work goes wrong.
+    pub sabotage: Vec<Sabotage>,
+    /// How long a frame takes at least.
+    pub hop: Duration,
+    machines: Vec<Machine>,
+    loss_runs: Vec<LossRun>,
+    daemons_version: u64,
+}
+
+/// What a kernel has to tell its daemon.
+#[derive(Debug, Default)]
+struct Machine {
+    deleted: VecDeque<usize>,
+    bell: Rc<Notify>,
+}
+
+/// Losses in a row on one directed link.
+#[derive(Clone, Copy, Debug, Default)]
+struct LossRun {
+    last_arrival: Duration,
+    lost_since: bool,
+}
+
+impl Segment {
+    /// A quiet segment of machines that are off.
+    pub fn new(
+        nodes: usize,
+        vips: usize,
+        clients: Clients,
+        wires: Impairment,
+        hop: Duration,
+        seed: u64,
+    ) -> Self {
+        let links = Links::new(nodes, clients.count());
+        let stations = links.stations();
+        Self {
+            links,
+            netem: Netem::new(stations, seed, wires),
+            kernels: Kernels::new(nodes, vips),
+            clients,
+            journal: Journal::default(),
+            daemons: vec![Daemon::Off; nodes],
+            sabotage: Vec::new(),
+            hop,
+            machines: (0..nodes).map(|_| Machine::default()).collect(),
+            loss_runs: vec![LossRun::default(); stations * stations],
+            daemons_version: 0,
+        }
+    }
+
+    /// Grows whenever a link, an address table or the state of a daemon changes.
+    pub fn version(&self) -> u64 {
+        self.links.version() + self.kernels.version() + self.daemons_version
+    }
+
+    /// A daemon begins, ends, or is paused or resumed.
+    pub fn set_daemon(&mut self, node: usize, state: Daemon) {
+        self.daemons[node] = state;
+        self.daemons_version += 1;
+        if let Daemon::Running(_) | Daemon::Off = state {
+            self.machines[node].deleted.clear();
+        }
+    }
+
+    /// A daemon's worker adds a VIP's addresses.
+    pub fn acquire(&mut self, now: Duration, node: usize, vip: usize) {
+        if self.kernels.set(node, vip, true) {
+            self.changed(now, node, vip, KernelChange::Acquired);
+        }
+    }
+
+    /// A daemon's worker removes a VIP's addresses.
+    pub fn release(&mut self, now: Duration, node: usize, vip: usize) {
+        if self.kernels.set(node, vip, false) {
+            self.changed(now, node, vip, KernelChange::Released);
+        }
+    }
+
+    /// A daemon's worker removes whatever an earlier daemon left.
+    pub fn clean_up(&mut self, now: Duration, node: usize) {
+        for vip in 0..self.kernels.vips() {
+            if self.kernels.set(node, vip, false) {
+                self.changed(now, node, vip, KernelChange::CleanedUp);
+            }
+        }
+    }
+
+    /// An operator removes a VIP's addresses; the kernel tells the daemon.
+    pub fn delete(&mut self, now: Duration, node: usize, vip: usize) {
+        if self.kernels.set(node, vip, false) {
+            self.changed(now, node, vip, KernelChange::Deleted);
+            let machine = &mut self.machines[node];
+            machine.deleted.push_back(vip);
+            machine.bell.notify_one();
+        }
+    }
+
+    /// A machine goes off, its address table with it.
+    pub fn power_off(&mut self, now: Duration, node: usize) {
+        for vip in self.kernels.power_off(node) {
+            self.changed(now, node, vip, KernelChange::PowerLost);
+        }
+    }
+
+    /// What the kernel has to tell the daemon next.
+    pub fn next_deleted(&mut self, node: usize) -> Option<usize> {
+        self.machines[node].deleted.pop_front()
+    }
+
+    /// Rings when the kernel has something to tell.
+    pub fn bell(&self, node: usize) -> Rc<Notify> {
+        Rc::clone(&self.machines[node].bell)
+    }
+
+    /// What goes wrong with address work at this time.
+    pub fn sabotage(&self, now: Duration, node: usize, vip: usize) -> Option<Sabotage> {
+        let hits = |s: &&Sabotage| {
+            s.node == node && s.vip == vip && s.until.is_none_or(|until| now < until)
+        };
+        self.sabotage.iter().rev().find(hits).copied()
+    }
+
+    /// A kernel tells every station that it answers for a VIP, if it does.
+    pub fn announce(&mut self, now: Duration, node: usize, vip: usize) {
+        if !self.kernels.answers(node, vip) {
+            return;
+        }
+        self.journal.push(now, What::Announced { node, vip });
+        for client in 0..self.clients.count() {
+            let station = self.links.nodes() + client;
+            if !self.links.reaches(node, station) {
+                continue;
+            }
+            if let Some(delay) = self.netem.frame(node, station) {
+                self.clients.announcement(now + self.hop + delay, client, vip, node);
+            }
+        }
+    }
+
+    /// Decides what becomes of a datagram that has come through turmoil's link.
+    pub fn datagram(&mut self, now: Duration, from: Station, to: Station, bytes: &[u8]) -> Fate {
+        let fate = self.netem.fate(from, to, bytes.len());
+        let run = &mut self.loss_runs[from * self.links.stations() + to];
+        match fate.first {
+            Some(_) => *run = LossRun { last_arrival: now, lost_since: false },
+            None => run.lost_since = true,
+        }
+        if self.journal.with_datagrams {
+            let fate = match (fate.first, fate.second, fate.flipped_bit) {
+                (None, _, _) => "lost",
+                (Some(_), _, Some(_)) => "corrupted",
+                (Some(_), Some(_), None) => "duplicated",
+                (Some(delay), None, None) if delay > Duration::ZERO => "delayed",
+                (Some(_), None, None) => "delivered",
+            };
+            self.journal.push(now, What::Datagram { from, to, bytes: bytes.into(), fate });
+        }
+        fate
+    }
+
+    /// For how long the wires have lost everything that `from` sent to `to`. Silence alone is not loss.
+    pub fn lost_for(&self, now: Duration, from: Station, to: Station) -> Duration {
+        let run = self.loss_runs[from * self.links.stations() + to];
+        if run.lost_since { now.saturating_sub(run.last_arrival) } else { Duration::ZERO }
+    }
+
+    /// Lets announcements arrive and clients look again, if there is a reason to.
+    pub fn refresh_clients(&mut self, now: Duration, changed: bool) {
+        if changed || self.clients.wake_at().is_some_and(|wake| wake <= now) {
+            let Self { clients, kernels, links, journal, .. } = self;
+            clients.refresh(now, kernels, links, journal);
+        }
+    }
+
+    fn changed(&mut self, now: Duration, node: usize, vip: usize, change: KernelChange) {
+        self.journal.push(now, What::Kernel { node, vip, change });
+    }
+}
+
+/// A random number generator for one node's machine, by the world's seed.
+pub fn machine_rng(seed: u64, node: usize) -> Rng {
+    Rng::new(seed, &format!("machine {node}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn segment(loss: f64) -> Segment {
+        let clients = Clients::new(1, 1, ms(3000), 1);
+        let wires = Impairment { loss, ..Impairment::default() };
+        let mut segment = Segment::new(2, 1, clients, wires, ms(1), 1);
+        segment.kernels.power_on(0);
+        segment.kernels.power_on(1);
+        segment
+    }
+
+    #[test]
+    fn nothing_is_announced_that_is_not_held() {
+        let mut segment = segment(0.0);
+        segment.announce(ms(0), 0, 0);
+        assert!(segment.journal.is_empty() && segment.clients.wake_at().is_none());
+        segment.acquire(ms(1), 0, 0);
+        segment.announce(ms(1), 0, 0);
+        assert_eq!(segment.clients.wake_at(), Some(ms(2)));
+    }
+
+    #[test]
+    fn a_deleted_address_is_told_to_the_daemon_once() {
+        let mut segment = segment(0.0);
+        segment.acquire(ms(1), 0, 0);
+        segment.delete(ms(2), 0, 0);
+        segment.delete(ms(3), 0, 0);
+        assert_eq!(segment.next_deleted(0), Some(0));
+        assert_eq!(segment.next_deleted(0), None);
+    }
+
+    #[test]
+    fn silence_is_not_loss() {
+        let mut quiet = segment(0.0);
+        quiet.datagram(ms(5), 0, 1, b"x");
+        assert_eq!(quiet.lost_for(ms(900), 0, 1), ms(0));
+
+        let mut lossy = segment(1.0);
+        lossy.datagram(ms(5), 0, 1, b"x");
+        assert_eq!(lossy.lost_for(ms(900), 0, 1), ms(900));
+        assert_eq!(lossy.lost_for(ms(900), 1, 0), ms(0));
+    }
+
+    #[test]
+    fn sabotage_hits_its_target_until_it_ends() {
+        let mut segment = segment(0.0);
+        segment.sabotage.push(Sabotage {
+            node: 0,
+            vip: 0,
+            kind: SabotageKind::Fail,
+            until: Some(ms(10)),
+        });
+        assert!(segment.sabotage(ms(9), 0, 0).is_some());
+        assert!(segment.sabotage(ms(10), 0, 0).is_none());
+        assert!(segment.sabotage(ms(9), 1, 0).is_none());
+    }
+}

@@ -1,0 +1,514 @@
+//! One run: a scenario with one seed, from the first tick to the last.
+//!
+//! The world owns turmoil's simulation and the schedule. Its loop applies the faults that are due, lets every machine run
+//! for one tick, and has the checkers look. [`World::apply`] is the only place where anything is done to the world, so
+//! turmoil and the segment are always told together.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use wackamole_protocol::config::{ClusterKey, NodeConfig, NodeDefinition, VipDefinition};
+use wackamole_protocol::event::Event;
+use wackamole_protocol::id::NodeId;
+use wackamole_protocol::time::Duration;
+
+use crate::bounds::Bounds;
+use crate::check::{Checks, Findings, Glance, Measurements};
+use crate::clients::{Clients, Interruption};
+use crate::connectivity::Connectivity;
+use crate::fault::Fault;
+use crate::journal::{Entry, What};
+use crate::machine::Machine;
+use crate::network::{PORT, node_address};
+use crate::panics;
+use crate::rng::Span;
+use crate::scenario::Scenario;
+use crate::scenario::plan::plan;
+use crate::segment::{Daemon, Sabotage, Segment, SharedSegment, machine_rng};
+
+/// turmoil's grain; must be whole milliseconds, because tokio's timers are.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Enough for everything that comes in while a daemon is paused; turmoil drops what exceeds it without a word.
+const UDP_CAPACITY: usize = 65_536;
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Everything that happened, by time.
+    pub entries: Vec<Entry>,
+    /// Every time that a client was without an answer.
+    pub interruptions: Vec<Interruption>,
+    /// What the checkers measured.
+    pub measurements: Measurements,
+    /// How long the world was simulated.
+    pub simulated: Duration,
+}
+
+impl Outcome {
+    /// The broken promises: checker and sentence.
+    pub fn violations(&self) -> impl Iterator<Item = (Duration, &'static str, &str)> {
+        self.entries.iter().filter_map(|entry| match &entry.what {
+            What::Violation { check, text } => Some((entry.at, *check, text.as_str())),
+            _ => None,
+        })
+    }
+
+    /// No promise was broken.
+    pub fn is_good(&self) -> bool {
+        self.violations().next().is_none()
+    }
+}
+
+/// Runs a scenario with a seed. With `datagrams` the journal records every one of them.
+pub fn run(scenario: &Scenario, seed: u64, datagrams: bool) -> Outcome {
+    let mut world = World::new(scenario, seed);
+    world.segment.borrow_mut().journal.with_datagrams = datagrams;
+    world.run();
+    let outcome = world.finish();
+    panics::unwatch();
+    outcome
+}
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    bounds: Bounds,
+    sim: turmoil::Sim<'static>,
+    segment: SharedSegment,
+    machines: Vec<Rc<Machine>>,
+    schedule: VecDeque<(Duration, Fault)>,
+    connectivity: Connectivity,
+    checks: Checks,
+    looked_at: usize,
+    seen_version: u64,
+    calm_since: Duration,
+    wires_calm_since: Duration,
+    curious: Vec<bool>,
+    broken: bool,
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        panics::watch();
+        let nodes = scenario.nodes.len();
+        let mut sim = turmoil::Builder::new()
+            .epoch(SystemTime::UNIX_EPOCH)
+            .rng_seed(seed)
+            .tick_duration(TICK)
+            .simulation_duration(scenario.duration)
+            .min_message_latency(scenario.latency.min)
+            .max_message_latency(scenario.latency.min)
+            .udp_capacity(UDP_CAPACITY)
+            .build();
+        let clients = Clients::new(
+            scenario.clients.len(),
+            scenario.vips.len(),
+            scenario.neighbour_timeout,
+            seed,
+        );
+        let segment = Rc::new(RefCell::new(Segment::new(
+            nodes,
+            scenario.vips.len(),
+            clients,
+            scenario.wires,
+            scenario.latency.min,
+            seed,
+        )));
+        let machines: Vec<Rc<Machine>> = (0..nodes)
+            .map(|node| {
+                let config = node_config(scenario, node);
+                let rng = machine_rng(seed, node);
+                Rc::new(Machine::new(node, config, scenario.operation, Rc::clone(&segment), rng))
+            })
+            .collect();
+        for (node, machine) in machines.iter().enumerate() {
+            let mut oscillator = machine.oscillator.get();
+            oscillator.set_drift(Duration::ZERO, scenario.nodes[node].drift_ppm);
+            machine.oscillator.set(oscillator);
+            let machine = Rc::clone(machine);
+            sim.host(IpAddr::V4(node_address(node)), move || {
+                let machine = Rc::clone(&machine);
+                let gate = Rc::clone(&machine.gate);
+                crate::gate::Gated::new(machine.daemon(), gate)
+            });
+            // turmoil starts every host at once; the plan says when a machine is switched on.
+            sim.crash(IpAddr::V4(node_address(node)));
+        }
+        let bounds = Bounds::of(scenario);
+        let patience = scenario.timing.failure_timeout.saturating_sub(scenario.timing.heartbeat);
+        Self {
+            scenario,
+            seed,
+            bounds,
+            sim,
+            segment,
+            machines,
+            schedule: plan(scenario, seed).into(),
+            connectivity: Connectivity::new(nodes, patience),
+            checks: Checks::new(scenario),
+            looked_at: 0,
+            seen_version: u64::MAX,
+            calm_since: Duration::ZERO,
+            wires_calm_since: Duration::ZERO,
+            curious: vec![false; nodes],
+            broken: false,
+        }
+    }
+
+    fn run(&mut self) {
+        while self.sim.elapsed() < self.scenario.duration && !self.broken {
+            while let Some((_, fault)) =
+                self.schedule.pop_front_if(|(at, _)| *at <= self.sim.elapsed())
+            {
+                self.apply(&fault);
+            }
+            self.tick();
+        }
+    }
+
+    /// Lets every machine run for one tick, then looks.
+    fn tick(&mut self) {
+        let result = self.sim.step();
+        let now = self.sim.elapsed();
+        let panicked = panics::take();
+        if result.is_err() || panicked.is_some() {
+            let error = result.err().map(|error| error.to_string());
+            let text = panicked.or(error).unwrap_or_default();
+            self.record(now, Findings { entries: vec![What::Violation { check: "panic", text }] });
+            self.broken = true;
+        }
+        let burst = self.connectivity.refresh(now, &self.segment.borrow());
+        if burst {
+            self.calm_since = now;
+            self.wires_calm_since = now;
+        }
+        let version = self.segment.borrow().version();
+        let changed = burst || version != self.seen_version;
+        self.seen_version = version;
+        self.segment.borrow_mut().refresh_clients(now, changed);
+        self.ask_the_curious(now);
+        self.look(now, changed);
+    }
+
+    fn look(&mut self, now: Duration, changed: bool) {
+        let findings = {
+            let segment = self.segment.borrow();
+            let fresh = segment.journal.since(self.looked_at);
+            for entry in fresh {
+                if let What::Daemon {
+                    node,
+                    event: Event::ViewInstalled { .. } | Event::Assigned { .. },
+                } = entry.what
+                {
+                    self.curious[node] = true;
+                }
+            }
+            self.looked_at = segment.journal.len();
+            let glance = glance(
+                now,
+                self.scenario,
+                &self.bounds,
+                &segment,
+                &self.connectivity,
+                fresh,
+                changed,
+                (self.calm_since, self.wires_calm_since),
+            );
+            self.checks.step(&glance)
+        };
+        self.record(now, findings);
+    }
+
+    /// Daemons that have news are asked for their status, and answer a tick later.
+    fn ask_the_curious(&mut self, now: Duration) {
+        for node in 0..self.machines.len() {
+            if let Some(status) = self.machines[node].answer() {
+                let findings = self.checks.status(node, &status);
+                self.record(now, findings);
+            }
+            if std::mem::take(&mut self.curious[node]) {
+                self.machines[node].ask_status();
+            }
+        }
+    }
+
+    fn record(&mut self, now: Duration, findings: Findings) {
+        let mut segment = self.segment.borrow_mut();
+        for what in findings.entries {
+            segment.journal.push(now, what);
+        }
+    }
+
+    /// Does something to the world.
+    fn apply(&mut self, fault: &Fault) {
+        let now = self.sim.elapsed();
+        let stations = self.scenario.station_names();
+        let text = fault.describe(&stations, &self.scenario.vip_names());
+        let entry = What::Fault { text, nodes: fault.nodes() };
+        self.segment.borrow_mut().journal.push(now, entry);
+        self.calm_since = now;
+        match fault {
+            Fault::PowerLoss(nodes) => nodes.iter().for_each(|&node| self.power_loss(node)),
+            Fault::Kill(nodes) => nodes.iter().for_each(|&node| self.kill(node)),
+            Fault::Restart(nodes) => nodes.iter().for_each(|&node| self.restart(node)),
+            Fault::Stop(nodes) => nodes.iter().for_each(|&node| self.machines[node].stop()),
+            Fault::Pause(nodes) => nodes.iter().for_each(|&node| self.pause(node)),
+            Fault::Resume(nodes) => nodes.iter().for_each(|&node| self.resume(node)),
+            Fault::Partition(_) | Fault::Cut { .. } | Fault::HealAll | Fault::Heal(..) => {
+                self.wires_calm_since = now;
+                self.rewire(fault);
+            }
+            Fault::Impair { link, knob, ratio } => {
+                self.wires_calm_since = now;
+                self.segment.borrow_mut().netem.set(*link, *knob, *ratio);
+            }
+            Fault::Latency(latency) => self.set_latency(*latency),
+            Fault::Drift { node, ppm } => {
+                let machine = &self.machines[*node];
+                let mut oscillator = machine.oscillator.get();
+                oscillator.set_drift(now, *ppm);
+                machine.oscillator.set(oscillator);
+            }
+            Fault::AddressError { node, vip, kind, lasts } => {
+                let until = lasts.map(|lasts| now + lasts);
+                let sabotage = Sabotage { node: *node, vip: *vip, kind: *kind, until };
+                self.segment.borrow_mut().sabotage.push(sabotage);
+            }
+            Fault::FlushAddress { node, vip } => {
+                let mut segment = self.segment.borrow_mut();
+                let places: Vec<usize> = match node {
+                    Some(node) => vec![*node],
+                    None => segment.kernels.holders(*vip).collect(),
+                };
+                for node in places {
+                    segment.delete(now, node, *vip);
+                }
+            }
+        }
+    }
+
+    fn kill(&mut self, node: usize) {
+        let daemon = self.segment.borrow().daemons[node];
+        if matches!(daemon, Daemon::Running(_) | Daemon::Paused(_)) {
+            self.sim.crash(IpAddr::V4(node_address(node)));
+            self.machines[node].forget_daemon();
+            self.segment.borrow_mut().set_daemon(node, Daemon::Killed);
+        }
+    }
+
+    fn power_loss(&mut self, node: usize) {
+        self.kill(node);
+        let mut segment = self.segment.borrow_mut();
+        segment.power_off(self.sim.elapsed(), node);
+        segment.set_daemon(node, Daemon::Off);
+    }
+
+    fn restart(&mut self, node: usize) {
+        self.kill(node);
+        let now = self.sim.elapsed();
+        {
+            let mut segment = self.segment.borrow_mut();
+            if !segment.kernels.powered(node) {
+                segment.kernels.power_on(node);
+            }
+            segment.set_daemon(node, Daemon::Running(now));
+            segment.journal.push(now, What::Started { node });
+        }
+        self.machines[node].forget_daemon();
+        self.sim.bounce(IpAddr::V4(node_address(node)));
+    }
+
+    fn pause(&mut self, node: usize) {
+        let daemon = self.segment.borrow().daemons[node];
+        if let Daemon::Running(since) = daemon {
+            self.machines[node].gate.close();
+            self.segment.borrow_mut().set_daemon(node, Daemon::Paused(since));
+        }
+    }
+
+    fn resume(&mut self, node: usize) {
+        let daemon = self.segment.borrow().daemons[node];
+        if let Daemon::Paused(since) = daemon {
+            self.machines[node].gate.open();
+            self.segment.borrow_mut().set_daemon(node, Daemon::Running(since));
+        }
+    }
+
+    /// Changes the wiring, turmoil's and ours. Clients are not turmoil's hosts.
+    fn rewire(&mut self, fault: &Fault) {
+        let nodes = self.machines.len();
+        let address = |node: usize| IpAddr::V4(node_address(node));
+        let mut segment = self.segment.borrow_mut();
+        match fault {
+            Fault::Partition(groups) => {
+                segment.links.partition(groups);
+                for (i, group) in groups.iter().enumerate() {
+                    for other in &groups[i + 1..] {
+                        for &a in group.iter().filter(|&&a| a < nodes) {
+                            for &b in other.iter().filter(|&&b| b < nodes) {
+                                self.sim.partition(address(a), address(b));
+                            }
+                        }
+                    }
+                }
+            }
+            Fault::Cut { from, to } => {
+                segment.links.cut(*from, *to);
+                if *from < nodes && *to < nodes {
+                    self.sim.partition_oneway(address(*from), address(*to));
+                }
+            }
+            Fault::HealAll => {
+                segment.links.heal_all();
+                for a in 0..nodes {
+                    for b in a + 1..nodes {
+                        self.sim.repair(address(a), address(b));
+                    }
+                }
+            }
+            Fault::Heal(a, b) => {
+                segment.links.heal(*a, *b);
+                if *a < nodes && *b < nodes {
+                    self.sim.repair(address(*a), address(*b));
+                }
+            }
+            _ => unreachable!("only faults of the wiring come here"),
+        }
+    }
+
+    /// turmoil carries the shortest latency, netem what is drawn on top of it.
+    fn set_latency(&mut self, latency: Span) {
+        let nodes = self.machines.len();
+        for a in 0..nodes {
+            for b in a + 1..nodes {
+                let (a, b) = (IpAddr::V4(node_address(a)), IpAddr::V4(node_address(b)));
+                self.sim.set_link_latency(a, b, latency.min);
+            }
+        }
+        let mut segment = self.segment.borrow_mut();
+        segment.hop = latency.min;
+        let extra = Span { min: Duration::ZERO, max: latency.max - latency.min };
+        segment.netem.set_extra_delay(None, extra);
+    }
+
+    fn finish(mut self) -> Outcome {
+        let now = self.sim.elapsed();
+        self.segment.borrow_mut().clients.finish(now);
+        let findings = {
+            let segment = self.segment.borrow();
+            let glance = glance(
+                now,
+                self.scenario,
+                &self.bounds,
+                &segment,
+                &self.connectivity,
+                &[],
+                true,
+                (self.calm_since, self.wires_calm_since),
+            );
+            let mut findings = self.checks.finish(&glance);
+            expectations(&glance, &mut findings);
+            findings
+        };
+        self.record(now, findings);
+        let measurements = self.checks.measurements();
+        // The hosts hold the segment too; their destructors must not see it half gone.
+        drop(self.sim);
+        let mut segment = self.segment.borrow_mut();
+        Outcome {
+            seed: self.seed,
+            entries: std::mem::take(&mut segment.journal).into_sorted(),
+            interruptions: segment.clients.interruptions().to_vec(),
+            measurements,
+            simulated: now,
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // borrows parts of the world that are borrowed apart
+fn glance<'g>(
+    now: Duration,
+    scenario: &'g Scenario,
+    bounds: &'g Bounds,
+    segment: &'g Segment,
+    connectivity: &'g Connectivity,
+    fresh: &'g [Entry],
+    changed: bool,
+    (calm_since, wires_calm_since): (Duration, Duration),
+) -> Glance<'g> {
+    Glance {
+        now,
+        scenario,
+        bounds,
+        segment,
+        connectivity,
+        fresh,
+        changed,
+        calm_since,
+        wires_calm_since,
+    }
+}
+
+/// What the scenario itself expects.
+fn expectations(glance: &Glance<'_>, findings: &mut Findings) {
+    let expect = &glance.scenario.expect;
+    if let Some(max) = expect.interruption_max {
+        let all = glance.segment.clients.interruptions();
+        if let Some(worst) = all.iter().max_by_key(|i| i.length()).filter(|i| i.length() > max) {
+            let text = format!(
+                "{} got no answer from {} for {} ms from {} ms on, allowed are {} ms",
+                glance.scenario.clients[worst.client],
+                glance.vip(worst.vip),
+                worst.length().as_millis(),
+                worst.from.as_millis(),
+                max.as_millis(),
+            );
+            findings.violation("interruption", text);
+        }
+    }
+    for &(vip, node) in &expect.holders {
+        let holders: Vec<usize> = glance.segment.kernels.holders(vip).collect();
+        if holders != [node] {
+            let names: Vec<_> = holders.iter().map(|&holder| glance.node(holder)).collect();
+            let text = format!(
+                "{} is held by [{}] in the end, expected is {}",
+                glance.vip(vip),
+                names.join(", "),
+                glance.node(node)
+            );
+            findings.violation("expectation", text);
+        }
+    }
+}
+
+fn node_config(scenario: &Scenario, node: usize) -> NodeConfig {
+    let definition = |index: usize| NodeDefinition {
+        name: scenario.nodes[index].name.clone(),
+        addresses: vec![SocketAddr::new(IpAddr::V4(node_address(index)), PORT)],
+        weight: scenario.nodes[index].weight,
+    };
+    let id = |index: usize| NodeId::from_name(&scenario.nodes[index].name);
+    NodeConfig {
+        cluster: "simulated".to_owned(),
+        key: ClusterKey([7; 32]),
+        me: id(node),
+        nodes: (0..scenario.nodes.len()).map(definition).collect(),
+        vips: scenario
+            .vips
+            .iter()
+            .map(|spec| VipDefinition {
+                vip: spec.vip.clone(),
+                prefer: spec.prefer.iter().map(|&node| id(node)).collect(),
+            })
+            .collect(),
+        timing: scenario.timing,
+        balance: scenario.balance,
+        multicast: scenario.multicast,
+    }
+}
