@@ -41,7 +41,7 @@ impl Capture {
     ///
     /// # Errors
     /// The interface went away, or the kernel refuses.
-    pub fn next(&mut self) -> Result<Option<Seen>> {
+    pub fn arrived(&mut self) -> Result<Option<Seen>> {
         let mut buffer = [0; 256];
         loop {
             match self.socket.read(&mut buffer) {
@@ -119,7 +119,7 @@ pub fn who_answers(
     let mut answers = BTreeSet::new();
     let started = Moment::now();
     while started.elapsed() < window {
-        match capture.next()? {
+        match capture.arrived()? {
             Some(Seen::Claim { mac, address: claimed, .. }) if claimed == address => {
                 answers.insert(mac);
             }

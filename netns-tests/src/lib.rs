@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod capture;
+pub mod cluster;
 pub mod daemon;
 pub mod frame;
 pub mod holders;
@@ -13,6 +14,7 @@ pub mod host;
 pub mod lan;
 pub mod mac;
 pub mod netlink;
+pub mod plan;
 pub mod prober;
 pub mod sandbox;
 pub mod status;

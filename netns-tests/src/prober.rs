@@ -163,7 +163,7 @@ fn receive(mut captures: [Capture; 2], tracks: &Mutex<Tracks>, stop: &AtomicBool
         let mut ready = [ipv4, ipv6].map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN));
         poll(&mut ready, PollTimeout::from(50u8))?;
         for capture in &mut captures {
-            while let Some(seen) = capture.next()? {
+            while let Some(seen) = capture.arrived()? {
                 if let Seen::EchoReply { mac, address, identifier: IDENTIFIER, sequence } = seen {
                     lock(tracks).record_answer(address, sequence, mac);
                 }
