@@ -24,22 +24,30 @@ pub fn path() -> Result<PathBuf> {
 /// # Errors
 /// It cannot be built; cargo has said why on standard error.
 pub fn build() -> Result<PathBuf> {
-    if let Ok(path) = path() {
-        return Ok(path);
-    }
+    path().or_else(|_| build_release("wackamole"))
+}
+
+/// Brings the release build of one of this workspace's programs up to date and returns where it is.
+///
+/// # Errors
+/// It cannot be built; cargo has said why on standard error.
+pub fn build_release(program: &str) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    // The whole workspace is selected and one target named: with `--package` cargo unifies the dependencies' features
+    // differently, and builds them once more.
     let output = Command::new(cargo)
-        .args(["build", "--release", "--package", "wackamole", "--bin", "wackamole"])
+        .args(["build", "--release", "--workspace", "--bin", program])
         .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()
         .context("starting cargo")?;
     if !output.status.success() {
-        bail!("cargo build failed");
+        bail!("cargo cannot build {program}");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .find_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
-        .context("cargo built no executable")
+        .with_context(|| format!("cargo built no executable {program}"))
 }

@@ -291,16 +291,22 @@ impl Cluster {
     /// # Errors
     /// It does not happen soon; the error says what is missing.
     pub fn wait_settled(&self, members: &[&str]) -> Result<()> {
-        self.wait_for("has settled", || {
-            self.served(members)?;
-            let loads: Vec<_> = self.loads(members)?.into_values().collect();
-            let (least, most) = (loads.iter().min(), loads.iter().max());
-            ensure!(
-                most.zip(least).is_none_or(|(most, least)| most - least <= 1),
-                "the load is uneven: {loads:?}"
-            );
-            Ok(())
-        })
+        self.wait_for("has settled", || self.settled(members))
+    }
+
+    /// As [`Cluster::served`], and the numbers of VIPs differ by at most one.
+    ///
+    /// # Errors
+    /// That is not so; the error says why.
+    pub fn settled(&self, members: &[&str]) -> Result<()> {
+        self.served(members)?;
+        let loads: Vec<_> = self.loads(members)?.into_values().collect();
+        let (least, most) = (loads.iter().min(), loads.iter().max());
+        ensure!(
+            most.zip(least).is_none_or(|(most, least)| most - least <= 1),
+            "the load is uneven: {loads:?}"
+        );
+        Ok(())
     }
 
     /// How many VIPs each of `members` holds by its kernel's word.

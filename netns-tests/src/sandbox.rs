@@ -10,6 +10,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio, exit};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
+use crate::binary;
 use crate::host::Host;
 
 /// Tells a copy of the program how far it is.
@@ -70,12 +72,17 @@ pub fn inside(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Resul
     Ok(command)
 }
 
-/// Runs this program with `arguments` inside and takes over its exit code.
+/// Runs this program with `arguments` inside, `program` being the one under test, and takes over its exit code.
 ///
 /// # Errors
 /// The program cannot be started again.
-pub fn run_inside(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<ExitCode> {
-    let status = inside(arguments)?.status().context("starting this program again")?;
+pub fn run_inside(
+    arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    program: &Path,
+) -> Result<ExitCode> {
+    let mut command = inside(arguments)?;
+    command.env(binary::VARIABLE, program);
+    let status = command.status().context("starting this program again")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
