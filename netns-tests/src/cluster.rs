@@ -17,7 +17,7 @@ use crate::holders::Holders;
 use crate::host::Host;
 use crate::lan::{Lan, Machine, Side};
 use crate::mac::Mac;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedVip};
 use crate::prober::Prober;
 use crate::sandbox::SCRATCH;
 use crate::status::Status;
@@ -261,8 +261,13 @@ impl Cluster {
     /// # Errors
     /// A kernel does not tell.
     pub fn holders_of(&self, address: IpAddr, among: &[&str]) -> Result<Vec<String>> {
-        let held = self.holdings(among)?;
-        Ok(held.into_iter().filter(|h| h.1.contains(&address)).map(|h| h.0).collect())
+        let mut holders = Vec::new();
+        for &name in among {
+            if self.machine(name).held()?.contains(&address) {
+                holders.push(name.to_owned());
+            }
+        }
+        Ok(holders)
     }
 
     /// The VIP addresses that each of `among` holds by its kernel's word.
@@ -294,13 +299,15 @@ impl Cluster {
         self.wait_for("has settled", || self.settled(members))
     }
 
-    /// As [`Cluster::served`], and the numbers of VIPs differ by at most one.
+    /// As [`Cluster::served`], and the numbers of VIPs differ by at most one. VIPs with a preference go where they
+    /// belong and do not count.
     ///
     /// # Errors
     /// That is not so; the error says why.
     pub fn settled(&self, members: &[&str]) -> Result<()> {
         self.served(members)?;
-        let loads: Vec<_> = self.loads(members)?.into_values().collect();
+        let free = self.plan.vips.iter().filter(|vip| vip.prefer.is_empty());
+        let loads: Vec<_> = self.loads_of(free, members)?.into_values().collect();
         let (least, most) = (loads.iter().min(), loads.iter().max());
         ensure!(
             most.zip(least).is_none_or(|(most, least)| most - least <= 1),
@@ -314,13 +321,19 @@ impl Cluster {
     /// # Errors
     /// A kernel does not tell.
     pub fn loads(&self, members: &[&str]) -> Result<BTreeMap<String, usize>> {
-        let holdings = self.holdings(members)?;
+        self.loads_of(self.plan.vips.iter(), members)
+    }
+
+    fn loads_of<'a>(
+        &self,
+        vips: impl Iterator<Item = &'a PlannedVip> + Clone,
+        members: &[&str],
+    ) -> Result<BTreeMap<String, usize>> {
         let load = |held: BTreeSet<IpAddr>| {
-            let whole = |vip: &&crate::plan::PlannedVip| {
-                vip.addresses.iter().all(|(address, _)| held.contains(address))
-            };
-            self.plan.vips.iter().filter(whole).count()
+            let whole = |vip: &&PlannedVip| vip.addresses.iter().all(|(a, _)| held.contains(a));
+            vips.clone().filter(whole).count()
         };
+        let holdings = self.holdings(members)?;
         Ok(holdings.into_iter().map(|(name, held)| (name, load(held))).collect())
     }
 
