@@ -105,7 +105,7 @@ pub fn available() -> Result<()> {
 
 /// First copy: leaves the namespaces and starts the second one. Returns the exit code.
 fn leave_for(stage: &str) -> i32 {
-    match leave().and_then(|()| start_again(stage)) {
+    match leave().and_then(|()| die_with_parent()).and_then(|()| start_again(stage)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{}", refusal(&error));
@@ -145,8 +145,7 @@ fn start_again(stage: &str) -> Result<i32> {
 
 /// Second copy: arranges its new home.
 fn settle() -> Result<()> {
-    // Whoever interrupts the outer copies ends us as well, and with us everything inside.
-    set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+    die_with_parent()?;
     let nothing: Option<&str> = None;
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
         .context("making mounts private")?;
@@ -154,6 +153,12 @@ fn settle() -> Result<()> {
     let _ = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), nothing);
     mount(Some("tmpfs"), SCRATCH, Some("tmpfs"), MsFlags::empty(), nothing)
         .with_context(|| format!("mounting a tmpfs on {SCRATCH}"))
+}
+
+/// Whoever ends an outer copy ends the inner ones as well, and with the innermost everything inside. Entering a user
+/// namespace clears the setting, so it comes after that.
+fn die_with_parent() -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")
 }
 
 /// A directory that belongs to this sandbox alone and vanishes with it.

@@ -78,6 +78,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("{:#}", json!({ "runs": options.runs, "settings": settings }));
     } else {
         println!("{}", as_table(&results));
+        println!(
+            "The client asks each VIP every millisecond: 0.0 ms means that no request was lost."
+        );
     }
     Ok(())
 }
