@@ -1,2 +1,78 @@
-//! Repository tasks.
-fn main() {}
+//! Repository tasks; `cargo xtask help` lists them.
+
+mod bench;
+mod cargo;
+mod demo;
+mod simulate;
+mod statistics;
+mod tables;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use netns_tests::binary;
+use netns_tests::sandbox::{self, Role};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Repository tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show the main job: three real daemons and a client in private namespaces, and what the client sees of faults.
+    Demo,
+    /// Check and test everything.
+    Test,
+    /// Run scenarios in the simulator; takes the arguments of `sim run`.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// Scenario files or directories, and options; `--help` shows them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure with real daemons in private namespaces.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Check the repository's own rules.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    // Before anything else: some copies of this program only lead into the namespaces.
+    let role = sandbox::role();
+    match run(Arguments::parse().task, role) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task, role: Role) -> Result<ExitCode> {
+    match task {
+        Task::Demo => in_namespaces(role, demo::run),
+        Task::Test => test::run(),
+        Task::Simulate { arguments } => simulate::run(&arguments),
+        Task::Bench(bench) => in_namespaces(role, || bench::run(&bench)),
+        Task::Tidy => tidy::run(),
+    }
+}
+
+/// Builds the daemon, then does `work` in a copy of this program inside private namespaces.
+fn in_namespaces(role: Role, work: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
+    match role {
+        Role::Inside => work().map(|()| ExitCode::SUCCESS),
+        Role::Outside => {
+            sandbox::available()?;
+            let program = binary::build()?;
+            sandbox::run_inside(std::env::args_os().skip(1), &program)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A running daemon: started, signalled, asked and buried like on a real machine.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::binary;
+use crate::host::Host;
+use crate::sandbox::SCRATCH;
+use crate::status::Status;
+use crate::wait;
+
+/// Directory below [`SCRATCH`] with one log per machine, appended to by each start.
+pub const LOGS: &str = "logs";
+
+/// A daemon; killed when dropped.
+pub struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts `wackamole run` on `host`. Which node it is, it finds out by the host name.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start(host: &Host, config: &Path) -> Result<Self> {
+        let log = open_log(host.name())?;
+        let mut command = Command::new(binary::path()?);
+        command.arg("run").arg("--config").arg(config);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self { child: host.spawn(command)? })
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).context("a process number")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("sending {signal} to a daemon"))
+    }
+
+    /// It has ended, and how.
+    ///
+    /// # Errors
+    /// The operating system refuses to tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("looking after a daemon")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It has not ended within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        wait::until_some("the daemon ends", limit, || self.ended().ok().flatten())
+    }
+
+    /// Kills it (`SIGKILL`) and waits for its end. Its addresses stay where they are.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("killing a daemon")?;
+        self.child.wait().context("burying a daemon")?;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks the daemon on `host` for its status.
+///
+/// # Errors
+/// No daemon answers there.
+pub fn status(host: &Host) -> Result<Status> {
+    let mut command = Command::new(binary::path()?);
+    command.args(["status", "--json"]).stdin(Stdio::null());
+    let output = host
+        .run(move || command.output())
+        .with_context(|| format!("starting wackamole status on {}", host.name()))?;
+    if !output.status.success() {
+        bail!("status of {}: {}", host.name(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("reading the status of {}", host.name()))
+}
+
+/// The log file of the daemons on a machine.
+pub fn log_file(machine: &str) -> PathBuf {
+    Path::new(SCRATCH).join(LOGS).join(format!("{machine}.log"))
+}
+
+fn open_log(machine: &str) -> Result<File> {
+    let file = log_file(machine);
+    fs::create_dir_all(Path::new(SCRATCH).join(LOGS)).context("making a directory for logs")?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&file)
+        .with_context(|| format!("opening {}", file.display()))
+}

@@ -1,0 +1,139 @@
+//! The test runner: each case is a process of its own in namespaces of its own.
+//!
+//! It understands what users of `cargo test` and nextest expect (filters, `--list`, `--exact`, `--test-threads`) and
+//! prints the usual result line.
+
+use std::fs;
+use std::io::{Read, pipe};
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::sandbox::{self, Role, SCRATCH};
+use crate::{binary, daemon};
+
+/// A test case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// What it shows, as a path of names.
+    pub name: &'static str,
+    /// Runs inside. An error or a panic is a failure.
+    pub run: fn() -> Result<()>,
+}
+
+/// Names functions as cases, each by its module and its own name.
+#[macro_export]
+macro_rules! cases {
+    ($($module:ident: $($function:ident),+ $(,)?;)+) => {
+        &[$($($crate::suite::Case {
+            name: concat!(stringify!($module), "::", stringify!($function)),
+            run: $module::$function,
+        }),+),+]
+    };
+}
+
+/// The word before a case's name on the command line of the process that runs it.
+const RUN: &str = "run-case";
+/// Tests spend most of their time waiting, but measure time; two at once are fine on two cores.
+const AT_ONCE: usize = 2;
+/// A case that takes longer is stuck.
+const LIMIT: Duration = Duration::from_secs(120);
+/// How much of each daemon's log a failure shows.
+const LOG_LINES: usize = 60;
+
+/// The `main` of a test program.
+pub fn main(cases: &'static [Case]) -> ExitCode {
+    match sandbox::role() {
+        Role::Inside => run_named(cases),
+        Role::Outside => run_all(cases),
+    }
+}
+
+fn run_all(cases: &'static [Case]) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let mut possible = Ok(());
+    if !arguments.list {
+        possible = sandbox::available();
+        if let Err(reason) = &possible {
+            eprintln!("skipped: {reason:#}");
+        }
+    }
+    let mut program = None;
+    if !arguments.list && possible.is_ok() {
+        match binary::build() {
+            Ok(path) => program = Some(path),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let trial = |case: &'static Case| {
+        let program = program.clone();
+        Trial::test(case.name, move || run_in_sandbox(case, program.as_deref()))
+            .with_ignored_flag(possible.is_err())
+    };
+    libtest_mimic::run(&arguments, cases.iter().map(trial).collect()).exit_code()
+}
+
+fn run_in_sandbox(case: &Case, program: Option<&Path>) -> Result<(), Failed> {
+    let outcome = || -> Result<(bool, String)> {
+        let (mut reader, writer) = pipe()?;
+        let mut command = sandbox::inside([RUN, case.name])?;
+        command.stdout(writer.try_clone()?).stderr(writer);
+        if let Some(program) = program {
+            command.env(binary::VARIABLE, program);
+        }
+        let mut child = command.spawn()?;
+        drop(command); // It holds the writing end, and the reader waits for the last one to close.
+        let mut output = Vec::new();
+        reader.read_to_end(&mut output)?;
+        Ok((child.wait()?.success(), String::from_utf8_lossy(&output).into_owned()))
+    };
+    match outcome() {
+        Ok((true, _)) => Ok(()),
+        Ok((false, output)) => Err(output.into()),
+        Err(error) => Err(format!("{error:#}").into()),
+    }
+}
+
+fn run_named(cases: &[Case]) -> ExitCode {
+    let name = std::env::args().nth(2).unwrap_or_default();
+    let Some(case) = cases.iter().find(|case| case.name == name) else {
+        eprintln!("there is no case {name:?}");
+        return ExitCode::FAILURE;
+    };
+    thread::spawn(|| {
+        thread::sleep(LIMIT);
+        eprintln!("still not done after {LIMIT:?}");
+        show_logs();
+        std::process::exit(1);
+    });
+    let result = catch_unwind(case.run).unwrap_or_else(|_| Err(anyhow!("the case panicked")));
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("{error:#}");
+    show_logs();
+    ExitCode::FAILURE
+}
+
+/// Shows how the daemons saw it.
+fn show_logs() {
+    let Ok(entries) = fs::read_dir(Path::new(SCRATCH).join(daemon::LOGS)) else { return };
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        let name = file.file_stem().unwrap_or_default().display();
+        eprintln!("--- log of {name}, last {LOG_LINES} of {} lines", lines.len());
+        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+            eprintln!("{line}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Time as the observers stamp it: the boot clock, which one machine's namespaces share.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// A point on the boot clock of this machine (`CLOCK_BOOTTIME`, clock_gettime(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The present.
+    ///
+    /// # Panics
+    /// If the kernel has no boot clock (Linux before 2.6.39).
+    pub fn now() -> Self {
+        let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has a boot clock");
+        Self(Duration::from(time))
+    }
+
+    /// Time from `earlier` to `self`; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Time since this moment.
+    pub fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0 + duration)
+    }
+}

@@ -1,0 +1,33 @@
+//! Signals that are not the end.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use netns_tests::cluster::{Cluster, SOON};
+use netns_tests::plan::Plan;
+use netns_tests::wait;
+use nix::sys::signal::Signal;
+
+pub(crate) fn a_frozen_daemon_yields_when_it_thaws() -> Result<()> {
+    let mut cluster = Cluster::start(Plan::new(3).ipv4_vips(6))?;
+
+    cluster.freeze("b")?;
+    cluster.wait_served(&["a", "c"])?;
+    cluster.thaw("b")?;
+
+    cluster.wait_settled(&["a", "b", "c"])
+}
+
+pub(crate) fn a_hangup_is_survived() -> Result<()> {
+    let mut cluster = Cluster::start(Plan::new(2).ipv4_vips(2))?;
+    let before = cluster.status("a")?.view;
+
+    cluster.daemon("a")?.signal(Signal::SIGHUP)?;
+
+    // The daemon answers for its status in the same loop in which it hears the signal.
+    wait::always("the daemon lives", Duration::from_millis(500), || {
+        cluster.status("a").is_ok_and(|status| status.view == before)
+    })?;
+    ensure!(cluster.daemon("a")?.ended()?.is_none(), "the daemon ended");
+    wait::until("both serve", SOON, || cluster.served(&["a", "b"]).is_ok())
+}

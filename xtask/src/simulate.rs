@@ -1,0 +1,19 @@
+//! `cargo xtask simulate`: the simulator's release build, with the arguments of its `run` command.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::cargo;
+
+/// Runs `sim run`. Paths are taken from the workspace's root if they are relative and there.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    let program = cargo::build_program("sim")?;
+    let status = Command::new(program)
+        .arg("run")
+        .args(arguments)
+        .current_dir(cargo::root())
+        .status()
+        .context("starting the simulator")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
