@@ -3,10 +3,13 @@
 //! No root is needed where the kernel lets users have namespaces; elsewhere one line says so and nothing is run. Each
 //! test gets fresh namespaces, entered by threads, so this program makes its user namespace before it has any.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod acquire;
 mod announce;
 mod capture;
 mod clean_up;
+mod daemon;
 mod kernel;
 mod namespace;
 mod network;
@@ -56,6 +59,12 @@ fn main() -> ExitCode {
             as_a_router_if_the_machine_forwards,
             only_what_is_held,
             not_on_a_dead_interface;
+        daemon:
+            holds_its_vips_until_it_is_asked_to_leave,
+            refuses_to_reload_and_goes_on,
+            removes_what_a_killed_one_left_even_if_its_vips_have_changed,
+            keeps_a_second_one_out,
+            removes_its_addresses_at_once_at_a_second_signal;
         network:
             survives_the_absence_of_its_address,
             hears_its_multicast_group_over_ipv4,

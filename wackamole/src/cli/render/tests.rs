@@ -88,6 +88,7 @@ fn healthy() -> Status {
             coordinator: "a".into(),
             members: vec!["a".into(), "b".into(), "charlie".into()],
             age_ms: 250_000,
+            assignment: 3,
         }),
         nodes: vec![
             node("a", 2, |node| {
