@@ -77,17 +77,6 @@ pub async fn run(
         tokio::select! {
             biased;
             () = clock.sleep_until(deadline.at) => {}
-            event = addresses.next() => {
-                let now = clock.now();
-                reconciler.handle_event(event, now);
-                for _ in 1..OUTCOMES_PER_TURN {
-                    tokio::select! {
-                        biased;
-                        event = addresses.next() => reconciler.handle_event(event, now),
-                        () = std::future::ready(()) => break,
-                    }
-                }
-            }
             () = &mut shutdown, if !leaving => {
                 leaving = true;
                 node.leave(clock.now());
@@ -99,6 +88,17 @@ pub async fn run(
                 }
                 None => commands_open = false,
             },
+            event = addresses.next() => {
+                let now = clock.now();
+                reconciler.handle_event(event, now);
+                for _ in 1..OUTCOMES_PER_TURN {
+                    tokio::select! {
+                        biased;
+                        event = addresses.next() => reconciler.handle_event(event, now),
+                        () = std::future::ready(()) => break,
+                    }
+                }
+            }
             received = network.recv(&mut buffer) => {
                 receive(&mut node, network, clock, &mut buffer, received, observe, &mut faults);
             }
@@ -192,14 +192,11 @@ fn execute(
         while let Some(work) = reconciler.poll_work() {
             addresses.submit(work);
         }
-        let mut quiet = true;
-        while let Some(outcome) = reconciler.poll_outcome() {
-            node.handle_addresses(outcome, now);
-            quiet = false;
-        }
-        if quiet {
+        let mut outcomes = std::iter::from_fn(|| reconciler.poll_outcome()).peekable();
+        if outcomes.peek().is_none() {
             return false;
         }
+        node.handle_addresses(outcomes, now);
     }
 }
 

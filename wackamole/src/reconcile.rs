@@ -65,12 +65,27 @@ struct Entry {
     present_since: Instant,
     announce_at: Option<Instant>,
     announced: usize,
+    /// Under which deadline the entry is indexed.
+    indexed: Option<Deadline>,
+}
+
+impl Entry {
+    /// When something is due for this VIP.
+    fn deadline(&self) -> Option<Deadline> {
+        let stuck = (self.in_flight.is_some() && !self.stuck_told)
+            .then_some(Deadline::new(self.in_flight_since + STUCK, "address work is stuck"));
+        let retry = self.retry_at.map(|at| Deadline::new(at, "address work again"));
+        let announce = self.announce_at.map(|at| Deadline::new(at, "an announcement"));
+        [stuck, retry, announce].into_iter().flatten().min()
+    }
 }
 
 /// Steps from what is to what shall be.
 #[derive(Debug)]
 pub struct Reconciler {
     entries: BTreeMap<VipId, Entry>,
+    /// Every entry with a deadline, so that thousands of VIPs are not looked through for the few that are due.
+    deadlines: BTreeSet<(Deadline, VipId)>,
     tickets: BTreeMap<u64, VipId>,
     next_ticket: u64,
     work: VecDeque<Work>,
@@ -94,9 +109,11 @@ impl Reconciler {
             present_since: Instant::ORIGIN,
             announce_at: None,
             announced: 0,
+            indexed: None,
         };
         Self {
             entries: vips.into_iter().map(|vip| (vip.id(), entry(vip))).collect(),
+            deadlines: BTreeSet::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
             work: VecDeque::new(),
@@ -143,7 +160,9 @@ impl Reconciler {
                 entry.announce_at = Some(now);
             }
         }
-        self.announce_due(now);
+        for &vip in vips {
+            self.announce_if_due(vip, now);
+        }
     }
 
     /// The worker reports.
@@ -159,7 +178,13 @@ impl Reconciler {
                 for vip in self.entries.keys().copied().collect::<Vec<_>>() {
                     if let Some(entry) = self.entries.get_mut(&vip) {
                         entry.retry_at = entry.retry_at.map(|at| at.min(now + RETRY_FIRST));
+                        if entry.desired && entry.actual == Actual::Present {
+                            // After a link flap the segment may have forgotten us, or may never have heard us.
+                            entry.announced = 0;
+                            entry.announce_at = Some(now);
+                        }
                     }
+                    self.announce_if_due(vip, now);
                 }
             }
         }
@@ -211,7 +236,6 @@ impl Reconciler {
             }
         }
         self.advance(vip, now);
-        self.announce_due(now);
     }
 
     fn handle_vanished(&mut self, vip: VipId, now: Instant) {
@@ -228,20 +252,20 @@ impl Reconciler {
         entry.failures += 1;
         entry.retry_at = Some(now + retry_in);
         self.outcomes.push_back(AddressOutcome::Vanished { vip, retry_in });
+        self.index(vip);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for vip in self.entries.keys().copied().collect::<Vec<_>>() {
-            if self
-                .entries
-                .get_mut(&vip)
-                .is_some_and(|entry| entry.retry_at.take_if(|at| now >= *at).is_some())
-            {
-                self.advance(vip, now);
-            }
-            if let Some(entry) = self.entries.get_mut(&vip)
-                && entry.in_flight.is_some()
+        let due: Vec<VipId> = self
+            .deadlines
+            .iter()
+            .take_while(|(deadline, _)| deadline.at <= now)
+            .map(|&(_, vip)| vip)
+            .collect();
+        for vip in due {
+            let Some(entry) = self.entries.get_mut(&vip) else { continue };
+            if entry.in_flight.is_some()
                 && !entry.stuck_told
                 && now >= entry.in_flight_since + STUCK
             {
@@ -253,24 +277,32 @@ impl Reconciler {
                     given_up: false,
                 });
             }
+            if entry.retry_at.take_if(|at| now >= *at).is_some() {
+                self.advance(vip, now);
+            }
+            self.announce_if_due(vip, now);
         }
-        self.announce_due(now);
     }
 
     /// When to call [`Reconciler::handle_timeout`].
     pub fn poll_timeout(&self) -> Deadline {
-        self.entries
-            .values()
-            .flat_map(|entry| {
-                let stuck = (entry.in_flight.is_some() && !entry.stuck_told).then_some(
-                    Deadline::new(entry.in_flight_since + STUCK, "address work is stuck"),
-                );
-                let retry = entry.retry_at.map(|at| Deadline::new(at, "address work again"));
-                let announce = entry.announce_at.map(|at| Deadline::new(at, "an announcement"));
-                [stuck, retry, announce].into_iter().flatten()
-            })
-            .min()
-            .unwrap_or(Deadline::NEVER)
+        self.deadlines.first().map_or(Deadline::NEVER, |&(deadline, _)| deadline)
+    }
+
+    /// Files the entry under its deadline.
+    fn index(&mut self, vip: VipId) {
+        let Some(entry) = self.entries.get_mut(&vip) else { return };
+        let deadline = entry.deadline();
+        if deadline == entry.indexed {
+            return;
+        }
+        if let Some(before) = entry.indexed {
+            self.deadlines.remove(&(before, vip));
+        }
+        entry.indexed = deadline;
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, vip));
+        }
     }
 
     /// Work to hand to the worker, in order.
@@ -285,6 +317,11 @@ impl Reconciler {
 
     /// Takes the next step for one VIP: tells that all is as desired, or submits work, unless some is in flight.
     fn advance(&mut self, vip: VipId, now: Instant) {
+        self.take_step(vip, now);
+        self.announce_if_due(vip, now);
+    }
+
+    fn take_step(&mut self, vip: VipId, now: Instant) {
         let Some(entry) = self.entries.get_mut(&vip) else { return };
         if entry.in_flight.is_some() || entry.retry_at.is_some() {
             return;
@@ -321,15 +358,12 @@ impl Reconciler {
         self.work.push_back(Work { ticket, action });
     }
 
-    fn announce_due(&mut self, now: Instant) {
-        for (vip, entry) in &mut self.entries {
-            if entry.announce_at.is_none_or(|at| now < at) {
-                continue;
-            }
-            entry.announce_at = None;
-            if entry.actual != Actual::Present || !entry.desired {
-                continue;
-            }
+    fn announce_if_due(&mut self, vip: VipId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&vip)
+            && entry.announce_at.take_if(|at| now >= *at).is_some()
+            && entry.actual == Actual::Present
+            && entry.desired
+        {
             let pause = ANNOUNCE_AGAIN.get(entry.announced).copied().unwrap_or_else(|| {
                 REFRESH_MIN + Duration::from_millis((vip.0 ^ now_millis(now)) % REFRESH_SPREAD_MS)
             });
@@ -339,6 +373,7 @@ impl Reconciler {
             self.next_ticket += 1;
             self.work.push_back(Work { ticket, action: Action::Announce(entry.vip.clone()) });
         }
+        self.index(vip);
     }
 }
 

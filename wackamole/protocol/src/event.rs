@@ -28,6 +28,8 @@ pub enum Reason {
     Drain,
     /// Its former owner could not hold it.
     Unable,
+    /// The machine that held it is in no view any more.
+    NoView,
 }
 
 impl Reason {
@@ -41,6 +43,7 @@ impl Reason {
             Self::Balance => "the load is evened out",
             Self::Drain => "its holder is leaving",
             Self::Unable => "its owner could not hold it",
+            Self::NoView => "this machine is in no view any more",
         }
     }
 }

@@ -108,9 +108,15 @@ impl Node {
         self.pump(now);
     }
 
-    /// An address operation ended.
-    pub fn handle_addresses(&mut self, outcome: AddressOutcome, now: Instant) {
-        self.agent.handle_addresses(outcome, now);
+    /// Address operations ended. What is told at once is told to the peers in one message.
+    pub fn handle_addresses(
+        &mut self,
+        outcomes: impl IntoIterator<Item = AddressOutcome>,
+        now: Instant,
+    ) {
+        for outcome in outcomes {
+            self.agent.handle_addresses(outcome, now);
+        }
         self.pump(now);
     }
 

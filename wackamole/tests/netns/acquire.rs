@@ -143,7 +143,9 @@ pub(crate) fn never_waits_behind_acquires_to_release() {
         loop {
             match worker.next() {
                 AddressEvent::Done { ticket, .. } if ticket == release => break,
-                AddressEvent::Done { ticket, .. } if ticket == last => panic!("the release was last"),
+                AddressEvent::Done { ticket, .. } if ticket == last => {
+                    panic!("the release was last")
+                }
                 _ => acquired_before += 1,
             }
         }

@@ -38,12 +38,7 @@ pub(crate) struct Seen {
 
 /// One of ours, as it should look.
 pub(crate) fn ours(address: &str) -> Seen {
-    Seen {
-        address: address.into(),
-        mark: Some(MARK),
-        no_prefix_route: true,
-        tentative: false,
-    }
+    Seen { address: address.into(), mark: Some(MARK), no_prefix_route: true, tentative: false }
 }
 
 /// As somebody adds it by hand.
@@ -53,8 +48,7 @@ pub(crate) fn foreign(address: &str) -> Seen {
 
 impl Kernel {
     pub(crate) fn here() -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let handle = runtime.block_on(async {
             let (connection, handle, _) = new_connection().unwrap();
             runtime.spawn(connection);
@@ -96,10 +90,11 @@ impl Kernel {
     }
 
     pub(crate) fn mac(&self, name: &str) -> [u8; 6] {
-        let address = self.link(name).attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::Address(bytes) => bytes.try_into().ok(),
-            _ => None,
-        });
+        let address =
+            self.link(name).attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::Address(bytes) => bytes.try_into().ok(),
+                _ => None,
+            });
         address.unwrap()
     }
 
@@ -178,8 +173,7 @@ impl Kernel {
         let wanted: IpAddr = address.parse().unwrap();
         let index = self.index(interface);
         let entries = self.handle.neighbours().get().execute();
-        let entries: Vec<NeighbourMessage> =
-            self.runtime.block_on(entries.try_collect()).unwrap();
+        let entries: Vec<NeighbourMessage> = self.runtime.block_on(entries.try_collect()).unwrap();
         let here = entries.into_iter().filter(|entry| entry.header.ifindex == index);
         here.filter(|entry| is_about(entry, wanted)).find_map(|entry| {
             entry.attributes.into_iter().find_map(|attribute| match attribute {

@@ -13,9 +13,10 @@ pub(crate) fn reports_an_address_deleted_by_hand() {
         let kernel = Kernel::here();
         kernel.add_interface("eth0");
         let mut worker = Worker::here();
-        for (vip, address) in
-            [(vip(&["10.0.0.1/32@eth0"]), "10.0.0.1/32"), (vip(&["fd00::1/128@eth0"]), "fd00::1/128")]
-        {
+        for (vip, address) in [
+            (vip(&["10.0.0.1/32@eth0"]), "10.0.0.1/32"),
+            (vip(&["fd00::1/128@eth0"]), "fd00::1/128"),
+        ] {
             assert_eq!(worker.acquire(&vip), Ok(()));
 
             kernel.delete_address("eth0", address);

@@ -121,6 +121,8 @@ pub struct Agent {
     mature: bool,
     mature_at: Option<Instant>,
     saw_mature: bool,
+    /// When the next VIP that could not be held may be tried again.
+    able_at: Option<Instant>,
     draining: bool,
     /// Draining is over, whoever may be left without an owner.
     gave_up: bool,
@@ -158,6 +160,7 @@ impl Agent {
             mature: config.timing.mature == Duration::ZERO,
             mature_at: None,
             saw_mature: false,
+            able_at: None,
             draining: false,
             gave_up: false,
             generation: 0,
@@ -224,6 +227,7 @@ impl Agent {
                 slot.error = Some(error.clone());
                 let wanted = matches!(slot.local, Local::Wanted | Local::Held);
                 let given_up = given_up && wanted && slot.mark_unable(now);
+                self.able_at = self.able_at.into_iter().chain(slot.unable_until).min();
                 self.outputs.push_back(AgentOutput::Event(Event::AddressFailed {
                     vip,
                     error,
@@ -264,10 +268,10 @@ impl Agent {
         }
         slot.local = Local::Absent;
         slot.error = None;
-        let (next, reason) = (slot.owner.filter(|&owner| owner != self.me), slot.reason);
+        let next = slot.owner.filter(|&owner| owner != self.me);
+        let reason = if self.draining { Reason::Drain } else { slot.reason };
         self.event(Event::Released { vip, next, reason });
         self.hand_over(vip);
-        self.restate_desired();
     }
 
     /// Passes the permission to the owner if we owe it and our kernel has let go.
@@ -292,14 +296,11 @@ impl Agent {
                 self.report(now);
             }
         }
-        let mut expired = false;
-        for slot in self.slots.values_mut() {
-            if slot.unable_until.is_some_and(|until| now >= until) {
-                slot.unable_until = None;
-                expired = true;
+        if self.able_at.is_some_and(|at| now >= at) {
+            for slot in self.slots.values_mut() {
+                slot.unable_until.take_if(|until| now >= *until);
             }
-        }
-        if expired {
+            self.able_at = self.slots.values().filter_map(|slot| slot.unable_until).min();
             self.report(now);
         }
         self.balance_if_due(now);
@@ -307,11 +308,10 @@ impl Agent {
 
     /// When to call [`Agent::handle_timeout`].
     pub fn poll_timeout(&self) -> Deadline {
-        let unable = self.slots.values().filter_map(|slot| slot.unable_until).min();
         let balance = self.view.as_ref().and_then(|view| view.balance_at);
         [
             (self.mature_at, "mature"),
-            (unable, "a VIP may be tried again"),
+            (self.able_at, "a VIP may be tried again"),
             (balance, "a balance round"),
         ]
         .into_iter()

@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     owners: BTreeMap<VipId, Ownership>,
     /// The owner has not said yet that it holds the VIP.
     moving: BTreeSet<VipId>,
+    /// Under way when something changed about the members: to be judged again on arrival.
+    judge_again: BTreeSet<VipId>,
     number: u64,
     /// All members define the same VIPs.
     uniform: Option<u64>,
@@ -93,6 +95,7 @@ impl Plan {
             candidates,
             owners: BTreeMap::new(),
             moving: BTreeSet::new(),
+            judge_again: BTreeSet::new(),
             number: 0,
             uniform,
         };
@@ -161,6 +164,7 @@ impl Plan {
         if before == self.members && !inability_changed {
             return None;
         }
+        self.judge_again.clone_from(&self.moving);
         let changes = self.reassign();
         Some(self.update(changes))
     }
@@ -168,16 +172,17 @@ impl Plan {
     /// A member tells what its kernel answers for. Moves that were wanted while the VIP was under way follow.
     pub(crate) fn handle_holding(&mut self, from: NodeId, holding: &Holding) -> Option<Update> {
         let position = self.position(from)?;
-        let moving = self.moving.len();
+        let mut due = false;
         for vip in &holding.acquired {
             if self.owners.get(vip).is_some_and(|ownership| ownership.owner == from) {
                 self.moving.remove(vip);
+                due |= self.judge_again.remove(vip);
                 if let Ok(index) = self.candidates.binary_search_by_key(vip, |c| c.vip) {
                     self.candidates[index].held_by = only(position);
                 }
             }
         }
-        if self.moving.len() == moving {
+        if !due {
             return None;
         }
         let changes = self.reassign();

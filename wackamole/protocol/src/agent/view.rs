@@ -159,7 +159,7 @@ impl Agent {
                 slot.early_permission = false;
                 slot.other_holders.clear();
             }
-            self.set_owner(vip, None, Reason::Kept, now);
+            self.set_owner(vip, None, Reason::NoView, now);
         }
         self.restate_desired();
     }

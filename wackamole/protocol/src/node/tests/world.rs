@@ -317,7 +317,7 @@ impl World {
                     AddressOutcome::Released { vip, generation }
                 };
                 if let Some(node) = &mut machine.node {
-                    node.handle_addresses(outcome, now);
+                    node.handle_addresses([outcome], now);
                 }
                 self.drain(node);
             }
