@@ -3,7 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use nix::errno::Errno;
+use rtnetlink::packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol,
 };
@@ -12,6 +17,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, new_connection};
 use tokio::runtime::Runtime;
 
@@ -38,12 +44,7 @@ pub(crate) struct Seen {
 
 /// One of ours, as it should look.
 pub(crate) fn ours(address: &str) -> Seen {
-    Seen {
-        address: address.into(),
-        mark: Some(MARK),
-        no_prefix_route: true,
-        tentative: false,
-    }
+    Seen { address: address.into(), mark: Some(MARK), no_prefix_route: true, tentative: false }
 }
 
 /// As somebody adds it by hand.
@@ -53,8 +54,7 @@ pub(crate) fn foreign(address: &str) -> Seen {
 
 impl Kernel {
     pub(crate) fn here() -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let handle = runtime.block_on(async {
             let (connection, handle, _) = new_connection().unwrap();
             runtime.spawn(connection);
@@ -96,16 +96,51 @@ impl Kernel {
     }
 
     pub(crate) fn mac(&self, name: &str) -> [u8; 6] {
-        let address = self.link(name).attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::Address(bytes) => bytes.try_into().ok(),
-            _ => None,
-        });
+        let address =
+            self.link(name).attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::Address(bytes) => bytes.try_into().ok(),
+                _ => None,
+            });
         address.unwrap()
     }
 
     fn link(&self, name: &str) -> rtnetlink::packet_route::link::LinkMessage {
         let mut links = Box::pin(self.handle.link().get().match_name(name).execute());
         self.runtime.block_on(links.try_next()).unwrap().unwrap()
+    }
+
+    /// Puts a token bucket before an interface (tc-tbf(8)): so many bytes a second, in bursts and with a queue of a few
+    /// hundred bytes. False if the kernel has none.
+    pub(crate) fn slow_down(&self, name: &str, bytes_per_second: u32, queue_bytes: u32) -> bool {
+        const TCA_TBF_PARMS: u16 = 1;
+        const TCA_TBF_BURST: u16 = 6;
+        // struct tc_tbf_qopt: rate and peak rate (struct tc_ratespec), limit, buffer, mtu.
+        let mut parameters = vec![0, /* Ethernet */ 1, 0, 0, 0, 0, 0, 0];
+        parameters.extend(bytes_per_second.to_ne_bytes());
+        parameters.extend([0; 12]);
+        parameters.extend(queue_bytes.to_ne_bytes());
+        parameters.extend([0; 8]);
+        let burst = queue_bytes.to_ne_bytes().to_vec();
+        let mut message = TcMessage::with_index(self.index(name).cast_signed());
+        message.header.parent = TcHandle::ROOT;
+        message.attributes = vec![
+            TcAttribute::Kind("tbf".into()),
+            TcAttribute::Options(vec![
+                TcOption::Other(DefaultNla::new(TCA_TBF_PARMS, parameters)),
+                TcOption::Other(DefaultNla::new(TCA_TBF_BURST, burst)),
+            ]),
+        ];
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        let mut answers = self.handle.clone().request(request).unwrap();
+        match self.runtime.block_on(answers.next()).map(|answer| answer.payload) {
+            None => true,
+            Some(NetlinkPayload::Error(error)) => {
+                assert_eq!(error.raw_code(), -(Errno::ENOENT as i32), "{error:?}");
+                false
+            }
+            Some(other) => panic!("expected an acknowledgement, got {other:?}"),
+        }
     }
 
     /// Adds an address as `edit` changes it; by default as a person would, but without IPv6's duplicate check.
@@ -178,8 +213,7 @@ impl Kernel {
         let wanted: IpAddr = address.parse().unwrap();
         let index = self.index(interface);
         let entries = self.handle.neighbours().get().execute();
-        let entries: Vec<NeighbourMessage> =
-            self.runtime.block_on(entries.try_collect()).unwrap();
+        let entries: Vec<NeighbourMessage> = self.runtime.block_on(entries.try_collect()).unwrap();
         let here = entries.into_iter().filter(|entry| entry.header.ifindex == index);
         here.filter(|entry| is_about(entry, wanted)).find_map(|entry| {
             entry.attributes.into_iter().find_map(|attribute| match attribute {

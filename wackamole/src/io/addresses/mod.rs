@@ -9,6 +9,7 @@ mod announcer;
 mod mirror;
 mod netlink;
 mod queue;
+mod secondaries;
 mod worker;
 
 use std::cell::RefCell;
@@ -144,4 +145,14 @@ pub fn interfaces() -> io::Result<BTreeMap<String, BTreeSet<IpAddr>>> {
         addresses.extend(v4.or_else(|| storage.as_sockaddr_in6().map(|v6| v6.ip().into())));
     }
     Ok(interfaces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_machine_has_a_loopback_interface() {
+        assert!(interfaces().unwrap().contains_key("lo"));
+    }
 }
