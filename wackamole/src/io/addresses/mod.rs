@@ -2,8 +2,8 @@
 //! heartbeats never wait for address work.
 //!
 //! Our addresses carry a mark of their own (`IFA_PROTO`, ip-address(8) `proto`), so that a clean-up never touches anybody
-//! else's. What is held comes from the kernel: a [`mirror::Mirror`] follows its notifications and is read again as a
-//! whole when some were lost. [`queue::Queue`] decides in which order work is done, [`worker::Worker`] does it.
+//! else's. What is held comes from the kernel: a `mirror::Mirror` follows its notifications and is read again as a
+//! whole when some were lost. `queue::Queue` decides in which order work is done, `worker::Worker` does it.
 
 mod announcer;
 mod mirror;

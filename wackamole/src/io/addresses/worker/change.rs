@@ -45,7 +45,9 @@ impl Worker {
                 if let Err(error) = self.removed(key, answer) {
                     result = Err(error);
                     // Still there: if it goes by itself later, that is for the caller to know.
-                    holder.inspect(|&vip| self.mirror.hold(*key, vip));
+                    if let Some(vip) = holder {
+                        self.mirror.hold(*key, vip);
+                    }
                 }
             }
             self.done(job.ticket, result);
