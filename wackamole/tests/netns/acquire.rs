@@ -92,6 +92,25 @@ pub(crate) fn is_all_or_nothing() {
     });
 }
 
+/// The kernel calls the first address of a subnet primary, and takes the others with it when it goes.
+pub(crate) fn of_a_wide_prefix_does_not_take_others_with_it() {
+    machine(|kernel| {
+        sysctl("ipv4/conf/all/promote_secondaries", "0");
+        sysctl("ipv4/conf/eth0/promote_secondaries", "0");
+        let first = vip(&["10.0.0.1/24@eth0"]);
+        let second = vip(&["10.0.0.2/24@eth0"]);
+        let mut worker = Worker::here();
+        assert_eq!(worker.acquire(&first), Ok(()));
+        assert_eq!(worker.acquire(&second), Ok(()));
+        kernel.add_address("eth0", "10.0.0.3/24"); // the machine's own, late
+
+        assert_eq!(worker.release(&first), Ok(()));
+
+        assert_eq!(kernel.addresses("eth0"), [ours("10.0.0.2/24"), foreign("10.0.0.3/24")]);
+        assert_eq!(worker.vanished(), 0);
+    });
+}
+
 pub(crate) fn names_a_missing_interface() {
     machine(|kernel| {
         let vip = vip(&["10.0.0.1/32@eth0", "10.0.0.2/32@eth7"]);

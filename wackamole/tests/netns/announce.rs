@@ -1,5 +1,9 @@
 //! Telling the segment, as the other end of a cable sees it.
 
+use std::collections::BTreeSet;
+
+use wackamole::env::{Action, AddressEvent};
+
 use crate::capture::{Capture, advertisement, arp};
 use crate::kernel::{Kernel, cable, sysctl};
 use crate::worker::{Worker, vip};
@@ -125,6 +129,40 @@ pub(crate) fn not_on_a_dead_interface() {
         while worker.announce(&vip).is_err() {
             worker.wait_until_interfaces_changed();
         }
+    });
+}
+
+/// A queue that holds four frames and sends some 600 a second: what does not fit is sent later, and nothing is lost.
+pub(crate) fn at_the_pace_of_a_slow_device() {
+    const COUNT: u8 = 60;
+    let (left, right) = cable();
+    let capture = right.enter(Capture::here);
+    left.enter(|| {
+        if !Kernel::here().slow_down("eth0", 25_000, 200) {
+            eprintln!("skipped: this kernel has no token bucket filter (sch_tbf)");
+            return;
+        }
+        let vips: Vec<_> =
+            (0..COUNT).map(|number| vip(&[&format!("10.0.0.{number}/32@eth0")])).collect();
+        let mut worker = Worker::here();
+        for vip in &vips {
+            assert_eq!(worker.acquire(vip), Ok(()));
+        }
+        let tickets: Vec<_> =
+            vips.iter().map(|vip| worker.submit(Action::Announce(vip.clone()))).collect();
+        for _ in &tickets {
+            let AddressEvent::Done { ticket, result } = worker.next() else { continue };
+            assert_eq!((tickets.contains(&ticket), result), (true, Ok(())));
+        }
+
+        let mut missing: BTreeSet<_> =
+            (0..COUNT).flat_map(|number| [(1, number), (2, number)]).collect();
+        capture.until(|frame| {
+            if let Some((_, (operation, _, [10, 0, 0, number], ..))) = arp(frame) {
+                missing.remove(&(operation, number));
+            }
+            missing.is_empty()
+        });
     });
 }
 

@@ -26,7 +26,7 @@ impl Capture {
     }
 
     /// All frames up to the first that is `last`, which is included.
-    pub(crate) fn until(&self, last: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+    pub(crate) fn until(&self, mut last: impl FnMut(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         loop {
             let mut buffer = [0; 2048];

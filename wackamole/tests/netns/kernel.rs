@@ -3,7 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use nix::errno::Errno;
+use rtnetlink::packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol,
 };
@@ -12,6 +17,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, new_connection};
 use tokio::runtime::Runtime;
 
@@ -101,6 +107,40 @@ impl Kernel {
     fn link(&self, name: &str) -> rtnetlink::packet_route::link::LinkMessage {
         let mut links = Box::pin(self.handle.link().get().match_name(name).execute());
         self.runtime.block_on(links.try_next()).unwrap().unwrap()
+    }
+
+    /// Puts a token bucket before an interface (tc-tbf(8)): so many bytes a second, in bursts and with a queue of a few
+    /// hundred bytes. False if the kernel has none.
+    pub(crate) fn slow_down(&self, name: &str, bytes_per_second: u32, queue_bytes: u32) -> bool {
+        const TCA_TBF_PARMS: u16 = 1;
+        const TCA_TBF_BURST: u16 = 6;
+        // struct tc_tbf_qopt: rate and peak rate (struct tc_ratespec), limit, buffer, mtu.
+        let mut parameters = vec![0, /* Ethernet */ 1, 0, 0, 0, 0, 0, 0];
+        parameters.extend(bytes_per_second.to_ne_bytes());
+        parameters.extend([0; 12]);
+        parameters.extend(queue_bytes.to_ne_bytes());
+        parameters.extend([0; 8]);
+        let burst = queue_bytes.to_ne_bytes().to_vec();
+        let mut message = TcMessage::with_index(self.index(name).cast_signed());
+        message.header.parent = TcHandle::ROOT;
+        message.attributes = vec![
+            TcAttribute::Kind("tbf".into()),
+            TcAttribute::Options(vec![
+                TcOption::Other(DefaultNla::new(TCA_TBF_PARMS, parameters)),
+                TcOption::Other(DefaultNla::new(TCA_TBF_BURST, burst)),
+            ]),
+        ];
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        let mut answers = self.handle.clone().request(request).unwrap();
+        match self.runtime.block_on(answers.next()).map(|answer| answer.payload) {
+            None => true,
+            Some(NetlinkPayload::Error(error)) => {
+                assert_eq!(error.raw_code(), -(Errno::ENOENT as i32), "{error:?}");
+                false
+            }
+            Some(other) => panic!("expected an acknowledgement, got {other:?}"),
+        }
     }
 
     /// Adds an address as `edit` changes it; by default as a person would, but without IPv6's duplicate check.

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
             is_idempotent,
             leaves_a_foreign_address_alone,
             is_all_or_nothing,
+            of_a_wide_prefix_does_not_take_others_with_it,
             names_a_missing_interface,
             replaces_an_address_that_failed_the_duplicate_check,
             never_waits_behind_acquires_to_release;
@@ -58,7 +59,8 @@ fn main() -> ExitCode {
             by_neighbour_advertisement_and_caches_follow,
             as_a_router_if_the_machine_forwards,
             only_what_is_held,
-            not_on_a_dead_interface;
+            not_on_a_dead_interface,
+            at_the_pace_of_a_slow_device;
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,

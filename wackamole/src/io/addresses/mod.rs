@@ -2,13 +2,14 @@
 //! heartbeats never wait for address work.
 //!
 //! Our addresses carry a mark of their own (`IFA_PROTO`, ip-address(8) `proto`), so that a clean-up never touches anybody
-//! else's. What is held comes from the kernel: a [`mirror::Mirror`] follows its notifications and is read again as a
-//! whole when some were lost. [`queue::Queue`] decides in which order work is done, [`worker::Worker`] does it.
+//! else's. What is held comes from the kernel: a `mirror::Mirror` follows its notifications and is read again as a
+//! whole when some were lost. `queue::Queue` decides in which order work is done, `worker::Worker` does it.
 
 mod announcer;
 mod mirror;
 mod netlink;
 mod queue;
+mod secondaries;
 mod worker;
 
 use std::cell::RefCell;
@@ -144,4 +145,14 @@ pub fn interfaces() -> io::Result<BTreeMap<String, BTreeSet<IpAddr>>> {
         addresses.extend(v4.or_else(|| storage.as_sockaddr_in6().map(|v6| v6.ip().into())));
     }
     Ok(interfaces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_machine_has_a_loopback_interface() {
+        assert!(interfaces().unwrap().contains_key("lo"));
+    }
 }

@@ -1,7 +1,9 @@
 //! The thread that does address work: takes submitted work, reads the kernel's notifications, does a batch, and again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+mod announce;
+mod change;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,16 +13,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::mpsc::UnboundedSender;
-use wackamole_protocol::vip::Vip;
 
-use super::announcer::{Announcer, SendError};
-use super::mirror::{AcquirePlan, Consequences, KernelAddress, Mirror, Notice};
-use super::netlink::{Change, Heard, Monitor, Requests};
-use super::queue::{Batch, Job, Queue};
+use super::announcer::Announcer;
+use super::mirror::{Consequences, Mirror, Notice};
+use super::netlink::{Heard, Monitor, Requests};
+use super::queue::{Batch, Queue};
 use super::{AddressesConfig, MARK, StartError};
 use crate::env::{AddressError, AddressEvent, Work};
-use crate::io::arp::{ArpForm, gratuitous_arp};
-use crate::io::ndp::neighbour_advertisement;
+use announce::Progress;
 
 /// VIPs in one batch. New work is looked at after each, so that a release waits for no more than this; larger batches
 /// save nothing that can be measured.
@@ -28,9 +28,6 @@ const BATCH: usize = 16;
 
 /// Pause when a device takes no more frames, or the kernel's tables could not be read.
 const PAUSE_MS: u8 = 1;
-
-/// So many pauses, and an announcement fails.
-const BUSY_PAUSES_MAX: u32 = 200;
 
 /// Owns the sockets.
 #[derive(Debug)]
@@ -46,8 +43,9 @@ pub(super) struct Worker {
     queue: Queue,
     /// Notifications were lost and everything must be read again.
     stale: bool,
-    /// Pauses since a frame last went out while a device was busy.
-    busy_pauses: u32,
+    progress: Progress,
+    /// Interfaces, by index, that have been told to keep the other addresses of a subnet when its first one goes.
+    secondaries_kept: BTreeSet<u32>,
     /// It is settled whether this kernel stores our mark.
     marks_checked: bool,
 }
@@ -78,7 +76,8 @@ impl Worker {
             mirror: Mirror::default(),
             queue: Queue::default(),
             stale: false,
-            busy_pauses: 0,
+            progress: Progress::default(),
+            secondaries_kept: BTreeSet::new(),
             marks_checked: false,
         };
         let reading = worker.requests.dump().map_err(StartError::new("read the addresses"))?;
@@ -95,7 +94,7 @@ impl Worker {
     fn turn(&mut self) -> Result<(), Dropped> {
         self.take_submitted()?;
         self.read_notifications();
-        if self.stale || (self.busy_pauses > 0 && self.queue.only_announcements()) {
+        if self.stale || (self.progress.is_interrupted() && self.queue.only_announcements()) {
             self.wait(PollTimeout::from(PAUSE_MS));
             self.take_submitted()?;
             self.read_notifications();
@@ -245,260 +244,6 @@ impl Worker {
 fn major_and_minor(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-/// Changing addresses.
-impl Worker {
-    fn clean_up(&mut self, ticket: u64) {
-        let mut consequences = Consequences::default();
-        let result = match self.requests.dump() {
-            Ok(reading) => {
-                self.mirror.replace(reading, &mut consequences);
-                let leftovers = self.mirror.leftovers(&self.may_clean_up);
-                for key in &leftovers {
-                    self.mirror.let_go(key);
-                    let address = self.mirror.describe(key);
-                    tracing::info!(%address, "removing an address that an earlier daemon left");
-                }
-                self.remove(&leftovers)
-            }
-            Err(error) => Err(AddressError::Other(format!("cannot read the addresses: {error}"))),
-        };
-        self.follow(consequences);
-        self.done(ticket, result);
-    }
-
-    fn release(&mut self, jobs: Vec<Job>) {
-        let plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_release(&job.vip)).collect();
-        let keys: Vec<_> = plans.iter().flat_map(|(keys, _)| keys).copied().collect();
-        // Before it is asked for, so that its going is no news.
-        let holders: Vec<_> = keys.iter().map(|key| self.mirror.let_go(key)).collect();
-        let answers = self.change(keys.iter().map(|&key| Change::Remove(key)).collect());
-        let mut answers = holders.into_iter().zip(answers);
-        for (job, (keys, conflict)) in jobs.into_iter().zip(plans) {
-            let mut result = conflict;
-            for (key, (holder, answer)) in keys.iter().zip(answers.by_ref()) {
-                if let Err(error) = self.removed(key, answer) {
-                    result = Err(error);
-                    // Still there: if it goes by itself later, that is for the caller to know.
-                    holder.inspect(|&vip| self.mirror.hold(*key, vip));
-                }
-            }
-            self.done(job.ticket, result);
-        }
-    }
-
-    fn acquire(&mut self, jobs: Vec<Job>) {
-        let mut plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_acquire(&job.vip)).collect();
-        self.make_room(&mut plans);
-        let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
-        let answers = self.change(adds.iter().map(|&key| Change::Add(key)).collect());
-        let mut answers = answers.into_iter();
-        for (job, plan) in jobs.into_iter().zip(plans) {
-            let answers = answers.by_ref();
-            let result = plan.and_then(|plan| self.hold_added(&job.vip, plan, answers));
-            self.done(job.ticket, result);
-        }
-    }
-
-    /// Removes ours that the kernel does not answer for, to be added anew; a VIP for which that fails is not acquired.
-    fn make_room(&mut self, plans: &mut [Result<AcquirePlan, AddressError>]) {
-        let mut removed_any = false;
-        for entry in plans.iter_mut() {
-            let Ok(plan) = entry else { continue };
-            if plan.remove.is_empty() {
-                continue;
-            }
-            removed_any = true;
-            let keys = std::mem::take(&mut plan.remove);
-            for key in &keys {
-                self.mirror.let_go(key);
-            }
-            if let Err(error) = self.remove(&keys) {
-                *entry = Err(error);
-            }
-        }
-        if removed_any {
-            // That they went must not be taken for news after they have been added again.
-            self.read_notifications();
-        }
-    }
-
-    /// All of the VIP is held, or what was added of it is removed again.
-    fn hold_added(
-        &mut self,
-        vip: &Vip,
-        plan: AcquirePlan,
-        answers: &mut impl Iterator<Item = io::Result<()>>,
-    ) -> Result<(), AddressError> {
-        let mut failure = None;
-        let mut fresh = Vec::new();
-        for (key, answer) in plan.add.into_iter().zip(answers) {
-            match answer {
-                Ok(()) => fresh.push(key),
-                Err(error) => failure = failure.or(Some((key, error))),
-            }
-        }
-        if let Some((key, error)) = failure {
-            if let Err(error) = self.remove(&fresh) {
-                tracing::error!(%vip, %error, "cannot undo half of an acquire");
-            }
-            return Err(self.refused("add", &key, &error));
-        }
-        for key in plan.keep.into_iter().chain(fresh) {
-            self.mirror.hold(key, vip.id());
-        }
-        Ok(())
-    }
-
-    /// Removes addresses that we do not hold, or no longer count as held. Absent is fine.
-    fn remove(&mut self, keys: &[KernelAddress]) -> Result<(), AddressError> {
-        let answers = self.change(keys.iter().map(|&key| Change::Remove(key)).collect());
-        let mut result = Ok(());
-        for (key, answer) in keys.iter().zip(answers) {
-            result = result.and(self.removed(key, answer));
-        }
-        result
-    }
-
-    fn removed(&mut self, key: &KernelAddress, answer: io::Result<()>) -> Result<(), AddressError> {
-        match answer {
-            Ok(()) => {}
-            Err(error) if is_one_of(&error, &[Errno::EADDRNOTAVAIL, Errno::ENODEV]) => {}
-            Err(error) => return Err(self.refused("remove", key, &error)),
-        }
-        self.mirror.forget(key);
-        Ok(())
-    }
-
-    /// Makes the changes; one answer for each. If it is not known what was done, everything is read again.
-    fn change(&mut self, changes: Vec<Change>) -> Vec<io::Result<()>> {
-        if changes.is_empty() {
-            return vec![];
-        }
-        match self.requests.apply(&changes) {
-            Ok(answers) => answers.into_iter().map(|answer| answer.map_err(Into::into)).collect(),
-            Err(error) => {
-                tracing::error!(%error, "the kernel did not answer all changes");
-                self.stale = true;
-                changes.iter().map(|_| Err(io::Error::other(error.to_string()))).collect()
-            }
-        }
-    }
-
-    fn refused(&self, verb: &str, key: &KernelAddress, error: &io::Error) -> AddressError {
-        let address = self.mirror.describe(key);
-        if is_one_of(error, &[Errno::EEXIST]) {
-            return AddressError::Conflict(address);
-        }
-        if is_one_of(error, &[Errno::EPERM]) {
-            return AddressError::NotPermitted;
-        }
-        if is_one_of(error, &[Errno::ENODEV]) {
-            return AddressError::NoInterface(self.mirror.link_name(key.interface));
-        }
-        let preposition = if verb == "add" { "to" } else { "from" };
-        let interface = self.mirror.link_name(key.interface);
-        AddressError::Other(format!("cannot {verb} {key} {preposition} {interface}: {error}"))
-    }
-}
-
-fn is_one_of(error: &io::Error, errors: &[Errno]) -> bool {
-    error.raw_os_error().is_some_and(|code| errors.contains(&Errno::from_raw(code)))
-}
-
-/// Telling the segment.
-impl Worker {
-    fn announce(&mut self, jobs: Vec<Job>) {
-        // Looked up once in a batch: it changes rarely, and a repeated announcement mends it.
-        let mut routers = BTreeMap::new();
-        for job in jobs {
-            // What went away meanwhile must not be announced.
-            self.read_notifications();
-            match self.announce_vip(&job.vip, &mut routers) {
-                Ok(()) => {
-                    self.busy_pauses = 0;
-                    self.done(job.ticket, Ok(()));
-                }
-                Err(AnnounceError::Busy) if self.busy_pauses < BUSY_PAUSES_MAX => {
-                    self.busy_pauses += 1;
-                    self.queue.put_back_announcement(job);
-                }
-                Err(AnnounceError::Busy) => {
-                    self.busy_pauses = 0;
-                    let error = "the device takes no frames".into();
-                    self.done(job.ticket, Err(AddressError::Other(error)));
-                }
-                Err(AnnounceError::Failed(error)) => self.done(job.ticket, Err(error)),
-            }
-        }
-    }
-
-    fn announce_vip(
-        &mut self,
-        vip: &Vip,
-        routers: &mut BTreeMap<u32, bool>,
-    ) -> Result<(), AnnounceError> {
-        let mut result = Ok(());
-        for key in self.mirror.held_of(vip) {
-            match self.announce_address(&key, routers) {
-                Err(AnnounceError::Busy) => return Err(AnnounceError::Busy),
-                // One dead interface does not silence the others.
-                outcome => result = result.and(outcome),
-            }
-        }
-        result
-    }
-
-    fn announce_address(
-        &mut self,
-        key: &KernelAddress,
-        routers: &mut BTreeMap<u32, bool>,
-    ) -> Result<(), AnnounceError> {
-        let Some(link) = self.mirror.link(key.interface) else { return Ok(()) };
-        if link.no_arp {
-            return Ok(());
-        }
-        let cannot = |why: &str| {
-            let error = format!("cannot announce {key} on {}: {why}", link.name);
-            AnnounceError::Failed(AddressError::Other(error))
-        };
-        let mac = link.mac.ok_or_else(|| cannot("it is not Ethernet"))?;
-        if !link.up {
-            return Err(cannot("it is down"));
-        }
-        if !link.running {
-            return Err(cannot("it has no carrier"));
-        }
-        let outcome = match key.address {
-            IpAddr::V4(address) => {
-                [ArpForm::Request, ArpForm::Reply].iter().try_for_each(|&form| {
-                    self.announcer.send(key.interface, &gratuitous_arp(form, address, mac))
-                })
-            }
-            IpAddr::V6(address) => {
-                let name = &link.name;
-                let router = *routers.entry(key.interface).or_insert_with(|| forwards_ipv6(name));
-                let frame = neighbour_advertisement(address, mac, router);
-                self.announcer.send(key.interface, &frame)
-            }
-        };
-        outcome.map_err(|error| match error {
-            SendError::Busy => AnnounceError::Busy,
-            SendError::Failed(error) => cannot(&error.to_string()),
-        })
-    }
-}
-
-enum AnnounceError {
-    Busy,
-    Failed(AddressError),
-}
-
-/// Whether the kernel calls itself a router in its own advertisements on this interface: net.ipv6.conf.*.forwarding.
-fn forwards_ipv6(interface: &str) -> bool {
-    let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
-    std::fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
 }
 
 #[cfg(test)]

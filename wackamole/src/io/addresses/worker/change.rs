@@ -1,0 +1,201 @@
+//! Putting addresses on and taking them away.
+
+use std::io;
+
+use nix::errno::Errno;
+use wackamole_protocol::vip::Vip;
+
+use super::super::mirror::{AcquirePlan, Consequences, KernelAddress};
+use super::super::netlink::Change;
+use super::super::queue::Job;
+use super::super::secondaries;
+use super::Worker;
+use crate::env::AddressError;
+
+impl Worker {
+    pub(super) fn clean_up(&mut self, ticket: u64) {
+        let mut consequences = Consequences::default();
+        let result = match self.requests.dump() {
+            Ok(reading) => {
+                self.mirror.replace(reading, &mut consequences);
+                let leftovers = self.mirror.leftovers(&self.may_clean_up);
+                for key in &leftovers {
+                    self.mirror.let_go(key);
+                    let address = self.mirror.describe(key);
+                    tracing::info!(%address, "removing an address that an earlier daemon left");
+                }
+                self.remove(&leftovers)
+            }
+            Err(error) => Err(AddressError::Other(format!("cannot read the addresses: {error}"))),
+        };
+        self.follow(consequences);
+        self.done(ticket, result);
+    }
+
+    pub(super) fn release(&mut self, jobs: Vec<Job>) {
+        let plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_release(&job.vip)).collect();
+        let keys: Vec<_> = plans.iter().flat_map(|(keys, _)| keys).copied().collect();
+        // Before it is asked for, so that its going is no news.
+        let holders: Vec<_> = keys.iter().map(|key| self.mirror.let_go(key)).collect();
+        let answers = self.change(keys.iter().map(|&key| Change::Remove(key)).collect());
+        let mut answers = holders.into_iter().zip(answers);
+        for (job, (keys, conflict)) in jobs.into_iter().zip(plans) {
+            let mut result = conflict;
+            for (key, (holder, answer)) in keys.iter().zip(answers.by_ref()) {
+                if let Err(error) = self.removed(key, answer) {
+                    result = Err(error);
+                    // Still there: if it goes by itself later, that is for the caller to know.
+                    if let Some(vip) = holder {
+                        self.mirror.hold(*key, vip);
+                    }
+                }
+            }
+            self.done(job.ticket, result);
+        }
+    }
+
+    pub(super) fn acquire(&mut self, jobs: Vec<Job>) {
+        let mut plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_acquire(&job.vip)).collect();
+        self.make_room(&mut plans);
+        let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
+        self.keep_secondaries(&adds);
+        let answers = self.change(adds.iter().map(|&key| Change::Add(key)).collect());
+        let mut answers = answers.into_iter();
+        for (job, plan) in jobs.into_iter().zip(plans) {
+            let answers = answers.by_ref();
+            let result = plan.and_then(|plan| self.hold_added(&job.vip, plan, answers));
+            self.done(job.ticket, result);
+        }
+    }
+
+    /// Before one of these becomes the first of its subnet: when it goes, the others shall stay.
+    fn keep_secondaries(&mut self, adds: &[KernelAddress]) {
+        for key in adds.iter().filter(|key| key.address.is_ipv4() && key.prefix < 32) {
+            if !self.secondaries_kept.insert(key.interface) {
+                continue;
+            }
+            let interface = self.mirror.link_name(key.interface);
+            match secondaries::keep_on(&interface) {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(%interface, "promote_secondaries is set"),
+                Err(error) => tracing::warn!(
+                    %interface, %error,
+                    "promote_secondaries cannot be set: when {key} goes, others of its subnet may go with it"
+                ),
+            }
+        }
+    }
+
+    /// Removes ours that the kernel does not answer for, to be added anew; a VIP for which that fails is not acquired.
+    fn make_room(&mut self, plans: &mut [Result<AcquirePlan, AddressError>]) {
+        let mut removed_any = false;
+        for entry in plans.iter_mut() {
+            let Ok(plan) = entry else { continue };
+            if plan.remove.is_empty() {
+                continue;
+            }
+            removed_any = true;
+            let keys = std::mem::take(&mut plan.remove);
+            for key in &keys {
+                self.mirror.let_go(key);
+            }
+            if let Err(error) = self.remove(&keys) {
+                *entry = Err(error);
+            }
+        }
+        if removed_any {
+            // That they went must not be taken for news after they have been added again.
+            self.read_notifications();
+        }
+    }
+
+    /// All of the VIP is held, or what was added of it is removed again.
+    fn hold_added(
+        &mut self,
+        vip: &Vip,
+        plan: AcquirePlan,
+        answers: &mut impl Iterator<Item = io::Result<()>>,
+    ) -> Result<(), AddressError> {
+        let mut failure = None;
+        let mut fresh = Vec::new();
+        for (key, answer) in plan.add.into_iter().zip(answers) {
+            if !answer.as_ref().is_err_and(is_refusal) {
+                fresh.push(key);
+            }
+            if let Err(error) = answer {
+                failure = failure.or(Some((key, error)));
+            }
+        }
+        if let Some((key, error)) = failure {
+            if let Err(error) = self.remove(&fresh) {
+                tracing::error!(%vip, %error, "cannot undo half of an acquire");
+            }
+            return Err(self.refused("add", &key, &error));
+        }
+        for key in plan.keep.into_iter().chain(fresh) {
+            self.mirror.hold(key, vip.id());
+        }
+        Ok(())
+    }
+
+    /// Removes addresses that we do not hold, or no longer count as held. Absent is fine.
+    pub(super) fn remove(&mut self, keys: &[KernelAddress]) -> Result<(), AddressError> {
+        let answers = self.change(keys.iter().map(|&key| Change::Remove(key)).collect());
+        let mut result = Ok(());
+        for (key, answer) in keys.iter().zip(answers) {
+            result = result.and(self.removed(key, answer));
+        }
+        result
+    }
+
+    fn removed(&mut self, key: &KernelAddress, answer: io::Result<()>) -> Result<(), AddressError> {
+        match answer {
+            Ok(()) => {}
+            Err(error) if is_one_of(&error, &[Errno::EADDRNOTAVAIL, Errno::ENODEV]) => {}
+            Err(error) => return Err(self.refused("remove", key, &error)),
+        }
+        self.mirror.forget(key);
+        Ok(())
+    }
+
+    /// Makes the changes; one answer for each. If it is not known what was done, the answers are no refusals of the
+    /// kernel ([`is_refusal`]) and everything is read again.
+    fn change(&mut self, changes: Vec<Change>) -> Vec<io::Result<()>> {
+        if changes.is_empty() {
+            return vec![];
+        }
+        match self.requests.apply(&changes) {
+            Ok(answers) => answers.into_iter().map(|answer| answer.map_err(Into::into)).collect(),
+            Err(error) => {
+                tracing::error!(%error, "the kernel did not answer all changes");
+                self.stale = true;
+                changes.iter().map(|_| Err(io::Error::other(error.to_string()))).collect()
+            }
+        }
+    }
+
+    fn refused(&self, verb: &str, key: &KernelAddress, error: &io::Error) -> AddressError {
+        let address = self.mirror.describe(key);
+        if is_one_of(error, &[Errno::EEXIST]) {
+            return AddressError::Conflict(address);
+        }
+        if is_one_of(error, &[Errno::EPERM]) {
+            return AddressError::NotPermitted;
+        }
+        if is_one_of(error, &[Errno::ENODEV]) {
+            return AddressError::NoInterface(self.mirror.link_name(key.interface));
+        }
+        let preposition = if verb == "add" { "to" } else { "from" };
+        let interface = self.mirror.link_name(key.interface);
+        AddressError::Other(format!("cannot {verb} {key} {preposition} {interface}: {error}"))
+    }
+}
+
+/// The kernel has said no, so it has done nothing.
+fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
+}
+
+fn is_one_of(error: &io::Error, errors: &[Errno]) -> bool {
+    error.raw_os_error().is_some_and(|code| errors.contains(&Errno::from_raw(code)))
+}
