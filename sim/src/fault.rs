@@ -34,8 +34,8 @@ pub enum Fault {
     },
     /// All links work again.
     HealAll,
-    /// Both directions of one link work again.
-    Heal(Station, Station),
+    /// Both directions of all links among these stations work again.
+    Heal(Vec<Station>),
     /// The wires treat datagrams differently from now on.
     Impair {
         /// On which directed link; on all if there is none.
@@ -89,7 +89,7 @@ impl Fault {
             Self::Partition(_)
             | Self::Cut { .. }
             | Self::HealAll
-            | Self::Heal(..)
+            | Self::Heal(_)
             | Self::Impair { .. }
             | Self::Latency(_) => Vec::new(),
         }
@@ -113,7 +113,7 @@ impl Fault {
             }
             Self::Cut { from, to } => format!("cut: {} -> {}", stations[*from], stations[*to]),
             Self::HealAll => "heal: all links".to_owned(),
-            Self::Heal(a, b) => format!("heal: {} <-> {}", stations[*a], stations[*b]),
+            Self::Heal(healed) => format!("heal: links among {}", list(healed)),
             Self::Impair { link, knob, ratio } => {
                 let what = match knob {
                     Knob::Loss => "loss",

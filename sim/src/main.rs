@@ -168,7 +168,7 @@ fn bench() -> anyhow::Result<bool> {
             .map(|seed| {
                 let stopwatch = Stopwatch::start();
                 let outcome = world::run(&scenario, seed, false);
-                outcome.simulated.as_secs_f64() / stopwatch.elapsed().as_secs_f64()
+                outcome.simulated.as_secs_f64() / stopwatch.worked().as_secs_f64()
             })
             .collect();
         speeds.sort_by(f64::total_cmp);

@@ -30,7 +30,7 @@ pub struct Summary {
     pub measurements: Measurements,
     /// How long the world was simulated.
     pub simulated: Duration,
-    /// How long that took.
+    /// How much work of one core that took.
     pub took: Duration,
     /// What happened, if a promise was broken.
     pub timeline: Option<String>,
@@ -95,7 +95,7 @@ pub fn sweep(scenarios: &[Scenario], seeds: &Seeds, jobs: NonZeroUsize) -> Vec<S
 fn summarise(scenario: &Scenario, index: usize, seed: u64) -> Summary {
     let stopwatch = Stopwatch::start();
     let outcome = world::run(scenario, seed, false);
-    let took = stopwatch.elapsed();
+    let took = stopwatch.worked();
     let violations: Vec<String> =
         outcome.violations().map(|(_, check, text)| format!("{check}: {text}")).collect();
     let timeline =

@@ -87,7 +87,7 @@ struct World<'a> {
     checks: Checks,
     looked_at: usize,
     seen_version: u64,
-    calm_since: Duration,
+    disturbances: Vec<Duration>,
     wires_calm_since: Duration,
     curious: Vec<bool>,
     broken: bool,
@@ -154,7 +154,7 @@ impl<'a> World<'a> {
             checks: Checks::new(scenario),
             looked_at: 0,
             seen_version: u64::MAX,
-            calm_since: Duration::ZERO,
+            disturbances: Vec::new(),
             wires_calm_since: Duration::ZERO,
             curious: vec![false; nodes],
             broken: false,
@@ -185,7 +185,7 @@ impl<'a> World<'a> {
         }
         let burst = self.connectivity.refresh(now, &self.segment.borrow());
         if burst {
-            self.calm_since = now;
+            self.disturbances.push(now);
             self.wires_calm_since = now;
         }
         let version = self.segment.borrow().version();
@@ -218,7 +218,7 @@ impl<'a> World<'a> {
                 &self.connectivity,
                 fresh,
                 changed,
-                (self.calm_since, self.wires_calm_since),
+                (&self.disturbances, self.wires_calm_since),
             );
             self.checks.step(&glance)
         };
@@ -252,7 +252,7 @@ impl<'a> World<'a> {
         let text = fault.describe(&stations, &self.scenario.vip_names());
         let entry = What::Fault { text, nodes: fault.nodes() };
         self.segment.borrow_mut().journal.push(now, entry);
-        self.calm_since = now;
+        self.disturbances.push(now);
         match fault {
             Fault::PowerLoss(nodes) => nodes.iter().for_each(|&node| self.power_loss(node)),
             Fault::Kill(nodes) => nodes.iter().for_each(|&node| self.kill(node)),
@@ -260,7 +260,7 @@ impl<'a> World<'a> {
             Fault::Stop(nodes) => nodes.iter().for_each(|&node| self.machines[node].stop()),
             Fault::Pause(nodes) => nodes.iter().for_each(|&node| self.pause(node)),
             Fault::Resume(nodes) => nodes.iter().for_each(|&node| self.resume(node)),
-            Fault::Partition(_) | Fault::Cut { .. } | Fault::HealAll | Fault::Heal(..) => {
+            Fault::Partition(_) | Fault::Cut { .. } | Fault::HealAll | Fault::Heal(_) => {
                 self.wires_calm_since = now;
                 self.rewire(fault);
             }
@@ -372,10 +372,14 @@ impl<'a> World<'a> {
                     }
                 }
             }
-            Fault::Heal(a, b) => {
-                segment.links.heal(*a, *b);
-                if *a < nodes && *b < nodes {
-                    self.sim.repair(address(*a), address(*b));
+            Fault::Heal(stations) => {
+                for (i, &a) in stations.iter().enumerate() {
+                    for &b in &stations[i + 1..] {
+                        segment.links.heal(a, b);
+                        if a < nodes && b < nodes {
+                            self.sim.repair(address(a), address(b));
+                        }
+                    }
                 }
             }
             _ => unreachable!("only faults of the wiring come here"),
@@ -410,7 +414,7 @@ impl<'a> World<'a> {
                 &self.connectivity,
                 &[],
                 true,
-                (self.calm_since, self.wires_calm_since),
+                (&self.disturbances, self.wires_calm_since),
             );
             let mut findings = self.checks.finish(&glance);
             expectations(&glance, &mut findings);
@@ -440,7 +444,7 @@ fn glance<'g>(
     connectivity: &'g Connectivity,
     fresh: &'g [Entry],
     changed: bool,
-    (calm_since, wires_calm_since): (Duration, Duration),
+    (disturbances, wires_calm_since): (&'g [Duration], Duration),
 ) -> Glance<'g> {
     Glance {
         now,
@@ -450,7 +454,7 @@ fn glance<'g>(
         connectivity,
         fresh,
         changed,
-        calm_since,
+        disturbances,
         wires_calm_since,
     }
 }

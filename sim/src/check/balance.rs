@@ -14,10 +14,10 @@ pub struct Balanced {
 
 impl Check for Balanced {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
-        if glance.calm_for() < glance.bounds.settle || self.judged == Some(glance.calm_since) {
+        if glance.calm_for() < glance.bounds.settle || self.judged == Some(glance.calm_since()) {
             return;
         }
-        self.judged = Some(glance.calm_since);
+        self.judged = Some(glance.calm_since());
         if glance.sabotaged_lately() {
             return;
         }
@@ -26,7 +26,12 @@ impl Check for Balanced {
             let members: Vec<usize> = (0..component.len())
                 .filter(|&node| component[node] == root && glance.is_mature(node))
                 .collect();
-            judge(&members, glance, findings);
+            // Where not everybody hears everybody, no view can contain all.
+            let links = &glance.segment.links;
+            let whole = members.iter().all(|&a| members.iter().all(|&b| links.two_way(a, b)));
+            if whole {
+                judge(&members, glance, findings);
+            }
         }
     }
 }

@@ -187,7 +187,8 @@ impl Exclusivity {
                 overlap.attended_since.get_or_insert(now);
                 // A daemon that starts or resumes may find an overlap, but may not make one.
                 let excused = bond.met || overlap.began <= since && since > Duration::ZERO;
-                let deadline = since + if excused { glance.bounds.merge } else { Duration::ZERO };
+                let deadline =
+                    if excused { glance.deadline(since, glance.bounds.merge) } else { since };
                 excuse = match (excused, bond.met) {
                     (true, true) => Some("two components met"),
                     (true, false) => Some("a daemon found its machine answering"),
@@ -199,7 +200,7 @@ impl Exclusivity {
                         format!(
                             "still, {} ms after they met, allowed are {} ms",
                             (now - since).as_millis(),
-                            glance.bounds.merge.as_millis()
+                            (deadline - since).as_millis()
                         )
                     } else {
                         format!(

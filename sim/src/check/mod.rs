@@ -37,16 +37,34 @@ pub struct Glance<'a> {
     pub fresh: &'a [Entry],
     /// A link, an address table or a daemon's state changed in this tick.
     pub changed: bool,
-    /// Nothing was done to the world since then, and no burst of loss began or ended.
-    pub calm_since: Duration,
+    /// When something was done to the world, or a burst of loss began or ended; in order.
+    pub disturbances: &'a [Duration],
     /// No link changed since then.
     pub wires_calm_since: Duration,
 }
 
 impl Glance<'_> {
+    /// Nothing was done to the world since then.
+    pub fn calm_since(&self) -> Duration {
+        self.disturbances.last().copied().unwrap_or_default()
+    }
+
     /// For how long the world has been left alone.
     pub fn calm_for(&self) -> Duration {
-        self.now.saturating_sub(self.calm_since)
+        self.now.saturating_sub(self.calm_since())
+    }
+
+    /// By when something is over that takes `bound` when left alone. Whatever else happens shortly before or meanwhile
+    /// may have to be detected first, because no view is agreed with the dead.
+    pub fn deadline(&self, since: Duration, bound: Duration) -> Duration {
+        let mut deadline = since + bound;
+        for &disturbance in self.disturbances {
+            let relevant = disturbance + self.bounds.cover > since && disturbance != since;
+            if relevant && disturbance <= deadline {
+                deadline = deadline.max(disturbance + self.bounds.cover);
+            }
+        }
+        deadline
     }
 
     /// The daemon runs, is not paused, and has run long enough to own VIPs.

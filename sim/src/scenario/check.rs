@@ -441,7 +441,11 @@ fn faults(
     if let Some(names) = &step.heal {
         faults.push(match names.0.as_slice() {
             [all] if all == "all" => Fault::HealAll,
-            [a, b] => Fault::Heal(known.station(source, at, a)?, known.station(source, at, b)?),
+            [_, _, ..] => {
+                let stations: Result<Vec<_>, _> =
+                    names.0.iter().map(|name| known.station(source, at, name)).collect();
+                Fault::Heal(stations?)
+            }
             _ => {
                 return Err(
                     source.wrong(at.clone(), "expected heal = \"all\" or heal = [\"a\", \"b\"]")

@@ -263,7 +263,7 @@ pub struct Step {
     pub partition: Option<Vec<Vec<String>>>,
     /// A one-way cut.
     pub cut: Option<Pair>,
-    /// `"all"`, or two stations whose links work again in both directions.
+    /// `"all"`, or stations among which all links work again in both directions.
     pub heal: Option<OneOrMany>,
     /// Changes the probability of loss.
     pub loss: Option<Ratio>,
