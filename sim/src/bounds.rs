@@ -26,8 +26,6 @@ pub struct Bounds {
     pub handover: Duration,
     /// P5: how long after an acquire every client that can be reached sends to the new holder.
     pub notice: Duration,
-    /// How long after its start a daemon may own VIPs.
-    pub mature: Duration,
     /// P3: how long after the last disturbance the load is even.
     pub settle: Duration,
     /// How long a datagram or its consequences may still be under way after a disturbance.
@@ -89,6 +87,6 @@ impl Bounds {
         let mature = timing.mature + cover;
         let settle = mature + (scenario.balance.interval + handover) * rounds + cover;
         let aftermath = timing.failure_timeout + round_trip + timing.heartbeat;
-        Self { merge, cover, handover, notice, mature, settle, aftermath }
+        Self { merge, cover, handover, notice, settle, aftermath }
     }
 }

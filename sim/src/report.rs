@@ -20,7 +20,7 @@ pub struct Row {
     /// How many seeds were run.
     pub seeds: usize,
     /// The seeds with a broken promise.
-    pub failed_seeds: Vec<u64>,
+    pub failures: Vec<Failure>,
     /// The median over all interruptions of all clients and VIPs.
     pub interruption_ms_median: Option<u64>,
     /// The longest.
@@ -35,6 +35,17 @@ pub struct Row {
     pub unattended_overlap_ms_max: u64,
     /// Simulated time over real time of one core.
     pub speed: f64,
+}
+
+/// A seed with which a promise was broken.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// The command that shows the run again.
+    pub reproduce: String,
+    /// The broken promises, each as `checker: sentence`.
+    pub violations: Vec<String>,
 }
 
 /// Joins the summaries of each scenario.
@@ -60,7 +71,15 @@ fn row(scenario: &Scenario, runs: &[&Summary]) -> Row {
         scenario: scenario.name.clone(),
         title: scenario.title.clone(),
         seeds: runs.len(),
-        failed_seeds: runs.iter().filter(|r| !r.violations.is_empty()).map(|r| r.seed).collect(),
+        failures: runs
+            .iter()
+            .filter(|run| !run.violations.is_empty())
+            .map(|run| Failure {
+                seed: run.seed,
+                reproduce: reproduce(scenario, run.seed),
+                violations: run.violations.clone(),
+            })
+            .collect(),
         interruption_ms_median: dark.get(dark.len() / 2).copied().map(millis),
         interruption_ms_max: dark.last().copied().map(millis),
         moves_median: moves[moves.len() / 2],
@@ -101,7 +120,7 @@ pub fn table(rows: &[Row]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for row in rows {
-        let verdict = match row.failed_seeds.len() {
+        let verdict = match row.failures.len() {
             0 => "ok".to_owned(),
             failed => format!("{failed} FAILED"),
         };
@@ -139,7 +158,27 @@ pub fn failures(scenarios: &[Scenario], summaries: &[Summary]) -> String {
             let _ = writeln!(text, "  … and {more} more");
         }
         let _ = writeln!(text, "reproduce: {}", reproduce(scenario, summary.seed));
-        text.push_str(summary.timeline.as_deref().unwrap_or_default());
+        text.push_str(&excerpt(summary.timeline.as_deref().unwrap_or_default()));
+    }
+    text
+}
+
+/// What led to the first broken promise, and a little of what followed.
+fn excerpt(timeline: &str) -> String {
+    const BEFORE: usize = 30;
+    const AFTER: usize = 12;
+    let lines: Vec<&str> = timeline.lines().collect();
+    let broken = lines.iter().position(|line| line.contains("  BROKEN ")).unwrap_or(0);
+    let (first, last) = (broken.saturating_sub(BEFORE), lines.len().min(broken + AFTER));
+    let mut text = String::new();
+    if first > 0 {
+        let _ = writeln!(text, "   …");
+    }
+    for line in &lines[first..last] {
+        let _ = writeln!(text, "{line}");
+    }
+    if last < lines.len() {
+        let _ = writeln!(text, "   …");
     }
     text
 }

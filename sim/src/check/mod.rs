@@ -69,7 +69,8 @@ impl Glance<'_> {
 
     /// The daemon runs, is not paused, and has run long enough to own VIPs.
     pub fn is_mature(&self, node: usize) -> bool {
-        matches!(self.segment.daemons[node], Daemon::Running(since) if self.now >= since + self.bounds.mature)
+        let Daemon::Running(since) = self.segment.daemons[node] else { return false };
+        self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature
     }
 
     /// The daemon runs and is not paused.
