@@ -98,7 +98,8 @@ impl EchoSender {
     }
 }
 
-/// Asks the whole segment of `interface` who has `address`, and collects everybody that answers within `window`.
+/// Asks the whole segment of `interface` who has `address`, and collects everybody that answers within `window`. Asks
+/// again, some times, if nobody does.
 ///
 /// The kernel itself asks, by broadcast or multicast, because its cache has been told to forget the address.
 ///
@@ -110,21 +111,27 @@ pub fn who_answers(
     address: IpAddr,
     window: Duration,
 ) -> Result<BTreeSet<Mac>> {
+    const ATTEMPTS: usize = 10;
     let ethertype = if address.is_ipv4() { frame::ARP } else { frame::IPV6 };
     let mut capture = Capture::start(host, ethertype)?;
     let sender = EchoSender::open(host)?;
-    // An address that was never asked about has no entry.
-    let _ = host.netlink(|netlink| netlink.forget_neighbour(interface, address));
-    sender.send(address, 0, 0);
     let mut answers = BTreeSet::new();
-    let started = Moment::now();
-    while started.elapsed() < window {
-        match capture.arrived()? {
-            Some(Seen::Claim { mac, address: claimed, .. }) if claimed == address => {
-                answers.insert(mac);
+    for _ in 0..ATTEMPTS {
+        // An address that was never asked about has no entry.
+        let _ = host.netlink(|netlink| netlink.forget_neighbour(interface, address));
+        sender.send(address, 0, 0);
+        let asked = Moment::now();
+        while asked.elapsed() < window {
+            match capture.arrived()? {
+                Some(Seen::Claim { mac, address: claimed, .. }) if claimed == address => {
+                    answers.insert(mac);
+                }
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(1)),
             }
-            Some(_) => {}
-            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+        if !answers.is_empty() {
+            break;
         }
     }
     Ok(answers)

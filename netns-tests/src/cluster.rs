@@ -194,18 +194,20 @@ impl Cluster {
         self.daemon(name)?.signal(Signal::SIGCONT)
     }
 
-    /// Cuts a machine's power: at once nothing passes its cables, then its processes and interfaces are gone.
+    /// Cuts a machine's power: at once nothing passes its cables, then its processes are gone. Its interfaces stay until
+    /// it has power again, out of everybody's reach: removing them holds a lock of the common kernel for long, and the
+    /// other machines would wait for it.
     ///
     /// # Errors
     /// It has no power.
     pub fn power_off(&mut self, name: &str) -> Result<()> {
         let node = self.nodes.get_mut(name).with_context(|| format!("no machine {name}"))?;
         ensure!(node.powered, "{name} has no power");
-        self.lan.cut_power(&node.machine)?;
+        self.lan.kill_ports(&node.machine)?;
         self.holders.power_cut(&node.machine);
         node.powered = false;
         drop(node.daemon.take());
-        self.lan.clear_away(&node.machine)
+        Ok(())
     }
 
     /// Gives a machine its power back and starts its daemon.
@@ -215,6 +217,7 @@ impl Cluster {
     pub fn power_on(&mut self, name: &str) -> Result<()> {
         let node = self.nodes.get_mut(name).with_context(|| format!("no machine {name}"))?;
         ensure!(!node.powered, "{name} has power");
+        self.lan.clear_away(&node.machine)?;
         self.lan.connect(&node.machine, Side::Near)?;
         node.powered = true;
         self.start_daemon(name)
@@ -263,7 +266,7 @@ impl Cluster {
     pub fn holders_of(&self, address: IpAddr, among: &[&str]) -> Result<Vec<String>> {
         let mut holders = Vec::new();
         for &name in among {
-            if self.machine(name).held()?.contains(&address) {
+            if self.held_by(name)?.contains(&address) {
                 holders.push(name.to_owned());
             }
         }
@@ -277,10 +280,15 @@ impl Cluster {
     pub fn holdings(&self, among: &[&str]) -> Result<BTreeMap<String, BTreeSet<IpAddr>>> {
         let vips: BTreeSet<_> = self.plan.addresses().into_iter().collect();
         let held_by = |name: &str| -> Result<_> {
-            let held = self.machine(name).held()?.into_iter();
-            Ok((name.to_owned(), held.filter(|address| vips.contains(address)).collect()))
+            Ok((name.to_owned(), self.held_by(name)?.intersection(&vips).copied().collect()))
         };
         among.iter().map(|name| held_by(name)).collect()
+    }
+
+    /// What a machine's kernel answers for; nothing without power.
+    fn held_by(&self, name: &str) -> Result<BTreeSet<IpAddr>> {
+        let node = &self.nodes[name];
+        if node.powered { node.machine.held() } else { Ok(BTreeSet::new()) }
     }
 
     /// Waits until the daemons of exactly `members` are in one view and each VIP is held, whole, by one of them.

@@ -4,6 +4,7 @@
 //! instant, and so does healing it; which machines end up where is decided before, by plugging them over while the
 //! trunk still joins the halves.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
@@ -92,16 +93,7 @@ impl Lan {
         Ok(machine)
     }
 
-    /// Takes a machine off the network between two frames, as a power cut does: nothing that it sends arrives and
-    /// nothing reaches it. Its interfaces go afterwards.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn cut_power(&self, machine: &Machine) -> Result<()> {
-        self.set_ports(machine, false)
-    }
-
-    /// Clears away a machine whose power is cut: its interfaces vanish with all their addresses.
+    /// Clears away what is left of a machine without power: its interfaces vanish with all their addresses.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -135,7 +127,8 @@ impl Lan {
         Ok(())
     }
 
-    /// The switch stops forwarding from and to a machine without a word: the machine's carrier stays on.
+    /// The switch stops forwarding from and to a machine between two frames, without a word: the machine's carrier stays
+    /// on. A power cut begins like this, too.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -221,9 +214,8 @@ impl Machine {
     ///
     /// # Errors
     /// The kernel refuses to tell.
-    pub fn held(&self) -> Result<Vec<IpAddr>> {
-        let addresses = self.host.netlink(|netlink| netlink.addresses())?;
-        Ok(addresses.into_iter().map(|held| held.address).collect())
+    pub fn held(&self) -> Result<BTreeSet<IpAddr>> {
+        self.host.netlink(|netlink| netlink.addresses())
     }
 
     /// Switches an interface off, as an operator's `ip link set down` does. IPv6 addresses go with it, IPv4 ones stay.
@@ -245,7 +237,7 @@ impl Machine {
             let present = netlink.addresses()?;
             let own = self.interfaces.iter().filter(|i| i.name == interface);
             for &(address, prefix) in own.flat_map(|i| &i.addresses) {
-                if !present.iter().any(|held| held.address == address) {
+                if !present.contains(&address) {
                     netlink.add_address(interface, address, prefix)?;
                 }
             }

@@ -30,17 +30,6 @@ use crate::mac::Mac;
 /// What a protocol knows of an interface (`linux/if_link.h`); for a bridge port, its state.
 const IFLA_PROTINFO: u16 = 12;
 
-/// An address on an interface, as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HeldAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// Its prefix length.
-    pub prefix: u8,
-    /// The interface that carries it.
-    pub interface: String,
-}
-
 /// An entry of an ARP or neighbour cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
@@ -217,27 +206,18 @@ impl Netlink {
 
     /// All addresses, those of `lo` and link-local ones included.
     ///
+    /// It takes no lock that adding an address would wait for: all machines share one kernel, and a case asks often.
+    ///
     /// # Errors
     /// The kernel refuses.
-    pub fn addresses(&mut self) -> Result<BTreeSet<HeldAddress>> {
-        let links = self.links().context("reading interfaces")?;
+    pub fn addresses(&mut self) -> Result<BTreeSet<IpAddr>> {
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let answers = self.ask(question, NLM_F_DUMP).context("reading addresses")?;
-        let name_of = |index| {
-            links.iter().find(|link| link.0 == index).map_or_else(String::new, |l| l.1.clone())
+        let address = |answer| match answer {
+            RouteNetlinkMessage::NewAddress(message) => local_address(&message),
+            _ => None,
         };
-        Ok(answers
-            .into_iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(message) => Some(message),
-                _ => None,
-            })
-            .filter_map(|message| {
-                let address = local_address(&message)?;
-                let interface = name_of(message.header.index);
-                Some(HeldAddress { address, prefix: message.header.prefix_len, interface })
-            })
-            .collect())
+        Ok(answers.into_iter().filter_map(address).collect())
     }
 
     /// The ARP and neighbour caches.

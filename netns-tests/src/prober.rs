@@ -4,6 +4,7 @@
 //! caches like any other program, and sees by the hardware address of an answer which machine gave it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +116,24 @@ impl Prober {
         let targets: Vec<_> = lock(&self.tracks).targets.keys().copied().collect();
         let longest = targets.into_iter().map(|target| (target, self.longest(target, since)));
         longest.filter(|(_, length)| !length.is_zero()).collect()
+    }
+
+    /// All interruptions since a moment, a line for each target that had any: for the message of a failed case.
+    pub fn account(&self, since: Moment) -> String {
+        let targets: Vec<_> = lock(&self.tracks).targets.keys().copied().collect();
+        let mut text = format!("longest pause between requests: {:.1?}", self.resolution(since));
+        for target in targets {
+            let found = self.interruptions(target, since);
+            if found.is_empty() {
+                continue;
+            }
+            let _ = write!(text, "\n{target}:");
+            for Interruption { start, length, ongoing } in found {
+                let end = if ongoing { "…" } else { "" };
+                let _ = write!(text, " {length:.1?}{end} from {:.1?};", start.since(since));
+            }
+        }
+        text
     }
 
     /// All targets answer.

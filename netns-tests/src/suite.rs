@@ -3,7 +3,7 @@
 //! It understands what users of `cargo test` and nextest expect (filters, `--list`, `--exact`, `--test-threads`) and
 //! prints the usual result line.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, pipe};
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::sandbox::{self, Role, SCRATCH};
@@ -24,22 +24,37 @@ pub struct Case {
     pub name: &'static str,
     /// Runs inside. An error or a panic is a failure.
     pub run: fn() -> Result<()>,
+    /// It measures how long something takes, so it runs alone: all machines of all cases share one kernel, and making
+    /// and removing interfaces holds a lock that adding an address waits for.
+    pub alone: bool,
 }
 
-/// Names functions as cases, each by its module and its own name.
+/// Names functions as cases, each by its module and its own name: first those that may run beside others, then those
+/// that run alone.
 #[macro_export]
 macro_rules! cases {
-    ($($module:ident: $($function:ident),+ $(,)?;)+) => {
-        &[$($($crate::suite::Case {
-            name: concat!(stringify!($module), "::", stringify!($function)),
-            run: $module::$function,
-        }),+),+]
+    (
+        beside_others { $($module:ident: $($function:ident),+ $(,)?;)+ }
+        alone { $($lone_module:ident: $($lone_function:ident),+ $(,)?;)+ }
+    ) => {
+        &[
+            $($($crate::suite::Case {
+                name: concat!(stringify!($module), "::", stringify!($function)),
+                run: $module::$function,
+                alone: false,
+            }),+),+,
+            $($($crate::suite::Case {
+                name: concat!(stringify!($lone_module), "::", stringify!($lone_function)),
+                run: $lone_module::$lone_function,
+                alone: true,
+            }),+),+
+        ]
     };
 }
 
 /// The word before a case's name on the command line of the process that runs it.
 const RUN: &str = "run-case";
-/// Tests spend most of their time waiting, but measure time; two at once are fine on two cores.
+/// Cases spend most of their time waiting.
 const AT_ONCE: usize = 2;
 /// A case that takes longer is stuck.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -84,6 +99,7 @@ fn run_all(cases: &'static [Case]) -> ExitCode {
 
 fn run_in_sandbox(case: &Case, program: Option<&Path>) -> Result<(), Failed> {
     let outcome = || -> Result<(bool, String)> {
+        let _turn = take_turn(case.alone)?;
         let (mut reader, writer) = pipe()?;
         let mut command = sandbox::inside([RUN, case.name])?;
         command.stdout(writer.try_clone()?).stderr(writer);
@@ -101,6 +117,14 @@ fn run_in_sandbox(case: &Case, program: Option<&Path>) -> Result<(), Failed> {
         Ok((false, output)) => Err(output.into()),
         Err(error) => Err(format!("{error:#}").into()),
     }
+}
+
+/// Waits until nobody runs that minds. The lock is on this program's own file, so that it also holds between the
+/// processes that nextest starts; closing the file ends it.
+fn take_turn(alone: bool) -> Result<File> {
+    let file = File::open(std::env::current_exe().context("finding this program's own file")?)?;
+    if alone { file.lock() } else { file.lock_shared() }.context("flock(2)")?;
+    Ok(file)
 }
 
 fn run_named(cases: &[Case]) -> ExitCode {

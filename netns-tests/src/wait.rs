@@ -32,7 +32,7 @@ pub fn until_some<T>(
         if started.elapsed() > limit {
             bail!("waited {limit:?} in vain until {what}");
         }
-        thread::sleep(Duration::from_millis(3));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -46,7 +46,7 @@ pub fn always(what: &str, period: Duration, mut condition: impl FnMut() -> bool)
         if !condition() {
             bail!("expected for {period:?} that {what}, but after {:?} not", started.elapsed());
         }
-        thread::sleep(Duration::from_millis(3));
+        thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

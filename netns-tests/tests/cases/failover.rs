@@ -36,11 +36,12 @@ fn a_lost_machine_is_covered(lost: &str) -> Result<()> {
     for vip in victims {
         let gone = prober.longest(vip, cut);
         ensure!(!gone.is_zero(), "{vip} of {lost} was never interrupted");
-        ensure!(gone <= limit, "{vip} was gone for {gone:?}, more than {limit:?}");
+        let account = || prober.account(cut);
+        ensure!(gone <= limit, "{vip} was gone for more than {limit:?}. {}", account());
     }
     for vip in bystanders {
         let gone = prober.longest(vip, cut);
-        ensure!(gone <= SLACK, "{vip}, which {lost} did not hold, was gone for {gone:?}");
+        ensure!(gone <= SLACK, "{vip}, not held by {lost}, was gone. {}", prober.account(cut));
     }
     cluster.power_on(lost)?;
     cluster.wait_settled(&cluster.names())

@@ -47,7 +47,8 @@ fn moved_cleanly(cluster: &Cluster, prober: &Prober, start: Moment) -> Result<()
     let overlaps = cluster.holders.overlaps(&cluster.plan.addresses(), start);
     ensure!(overlaps.is_empty(), "two machines held an address at once: {overlaps:?}");
     for (vip, gone) in prober.interrupted(start) {
-        ensure!(gone <= LIMIT, "{vip} was gone for {gone:?}, more than {LIMIT:?}");
+        let account = || prober.account(start);
+        ensure!(gone <= LIMIT, "{vip} was gone for more than {LIMIT:?}. {}", account());
     }
     Ok(())
 }

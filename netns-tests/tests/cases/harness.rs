@@ -122,7 +122,7 @@ pub(crate) fn a_power_cut_is_silent() -> Result<()> {
     wait::until("a answers", SOON, || prober.all_answer())?;
     let cut = Moment::now();
 
-    lan.cut_power(&a)?;
+    lan.kill_ports(&a)?;
     wait::until("a is silent", SOON, || !prober.all_answer())?;
     lan.clear_away(&a)?;
     ensure!(!a.held()?.contains(&own), "a still has its address");
