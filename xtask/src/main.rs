@@ -36,7 +36,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure with real daemons in private namespaces.
+    /// Measure the daemons and the simulator.
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Check the repository's own rules.
@@ -60,7 +60,7 @@ fn run(task: Task, role: Role) -> Result<ExitCode> {
         Task::Demo => in_namespaces(role, demo::run),
         Task::Test => test::run(),
         Task::Simulate { arguments } => simulate::run(&arguments),
-        Task::Bench(bench) => in_namespaces(role, || bench::run(&bench)),
+        Task::Bench(bench) => bench::run(&bench, role),
         Task::Tidy => tidy::run(),
     }
 }

@@ -6,11 +6,15 @@ use anyhow::{Context, Result};
 
 use crate::cargo;
 
-/// Runs `sim run`. Paths are taken from the workspace's root if they are relative and there.
+/// Runs `sim run`. Paths are relative to the workspace's root.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    simulator(&[&["run".to_owned()], arguments].concat())
+}
+
+/// Runs the simulator.
+pub(crate) fn simulator(arguments: &[String]) -> Result<ExitCode> {
     let program = cargo::build_program("sim")?;
     let status = Command::new(program)
-        .arg("run")
         .args(arguments)
         .current_dir(cargo::root())
         .status()

@@ -1,11 +1,17 @@
-//! `cargo xtask bench`: numbers from real daemons on real kernels, as a client and the operating system see them.
+//! `cargo xtask bench`: numbers. Most come from real daemons on real kernels, as a client and the operating system see
+//! them.
 
 mod failover;
 mod idle;
 mod soak;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Subcommand;
+use netns_tests::sandbox::Role;
+
+use crate::{in_namespaces, simulate};
 
 /// What can be measured.
 #[derive(Subcommand)]
@@ -16,13 +22,16 @@ pub(crate) enum Bench {
     Soak(soak::Options),
     /// Processor time and memory of idle daemons.
     Idle(idle::Options),
+    /// How many seconds the simulator simulates per second of one core.
+    Simulator,
 }
 
-/// Measures; runs inside the namespaces.
-pub(crate) fn run(bench: &Bench) -> Result<()> {
+/// Measures.
+pub(crate) fn run(bench: &Bench, role: Role) -> Result<ExitCode> {
     match bench {
-        Bench::Failover(options) => failover::run(options),
-        Bench::Soak(options) => soak::run(options),
-        Bench::Idle(options) => idle::run(options),
+        Bench::Failover(options) => in_namespaces(role, || failover::run(options)),
+        Bench::Soak(options) => in_namespaces(role, || soak::run(options)),
+        Bench::Idle(options) => in_namespaces(role, || idle::run(options)),
+        Bench::Simulator => simulate::simulator(&["bench".to_owned()]),
     }
 }

@@ -24,6 +24,9 @@ const ARCHITECTURE: &str = "ARCHITECTURE.md";
 const STANDARD: &[&str] =
     &["bin", "dev", "etc", "opt", "proc", "run", "sbin", "srv", "sys", "tmp", "usr", "var"];
 
+/// First parts of paths that only stand for one.
+const PLACEHOLDERS: &[&str] = &["DIRECTORY", "nonexistent", "path"];
+
 pub(super) fn only_known_entries_at_the_top(files: &[SourceFile]) -> Vec<Problem> {
     let top = files.iter().filter_map(|file| file.path.split('/').next());
     let unknown: BTreeSet<_> =
@@ -80,7 +83,8 @@ pub(super) fn no_paths_of_one_machine(files: &[SourceFile]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in files.iter().filter(|file| file.path != "Cargo.lock") {
         for (index, line) in file.text.lines().enumerate() {
-            let foreign = absolute_paths(line).filter(|first| !STANDARD.contains(first));
+            let known = |first: &&str| STANDARD.contains(first) || PLACEHOLDERS.contains(first);
+            let foreign = absolute_paths(line).filter(|first| !known(first));
             problems.extend(foreign.map(|first| {
                 file.problem(index + 1, format!("/{first}/… is a path of one machine"))
             }));

@@ -7,10 +7,10 @@ mod length;
 mod tokens;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::cargo;
 
@@ -25,9 +25,6 @@ const RULES: &[Rule] = &[
     layout::scenarios_have_titles,
     layout::no_paths_of_one_machine,
 ];
-
-/// Entries of the top that are not part of the source; in a linked work tree `.git` is a file.
-const SKIPPED: &[&str] = &["target", ".git"];
 
 /// A text file of the repository.
 struct SourceFile {
@@ -47,8 +44,7 @@ struct Problem {
 
 /// Prints all problems; fails if there is any.
 pub(crate) fn run() -> Result<ExitCode> {
-    let mut files = Vec::new();
-    collect(cargo::root(), Path::new(""), &mut files)?;
+    let files = collect(cargo::root())?;
     let problems: Vec<_> = RULES.iter().flat_map(|rule| rule(&files)).collect();
     for Problem { path, line, what } in &problems {
         match line {
@@ -62,28 +58,28 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn collect(root: &Path, directory: &Path, files: &mut Vec<SourceFile>) -> Result<()> {
-    let absolute = root.join(directory);
-    let entries = fs::read_dir(&absolute).with_context(|| absolute.display().to_string())?;
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| Ok(directory.join(entry?.file_name())))
-        .collect::<Result<_>>()
-        .with_context(|| absolute.display().to_string())?;
-    paths.sort();
+/// The text files that git tracks, or would if they were added.
+fn collect(root: &Path) -> Result<Vec<SourceFile>> {
+    let output = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output()
+        .context("starting git")?;
+    ensure!(
+        output.status.success(),
+        "git ls-files: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let paths = output.stdout.split(|&byte| byte == 0).filter(|path| !path.is_empty());
+    let mut files = Vec::new();
     for path in paths {
-        let name = path.to_string_lossy().into_owned();
-        let absolute = root.join(&path);
-        if SKIPPED.contains(&name.as_str()) {
-            continue;
-        }
-        if absolute.is_dir() {
-            collect(root, &path, files)?;
-        } else if let Ok(text) = fs::read_to_string(&absolute) {
-            // What is not UTF-8 is not source.
-            files.push(SourceFile { path: name, text });
+        let path = String::from_utf8_lossy(path).into_owned();
+        // What is not UTF-8 is not source, and what was deleted is still tracked.
+        if let Ok(text) = fs::read_to_string(root.join(&path)) {
+            files.push(SourceFile { path, text });
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 impl SourceFile {
