@@ -76,6 +76,15 @@ impl Bounds {
             + 2 * all_vips
             + 5 * TICK
             + repetitions * 3;
+        // A link that works one way is believed when both ends have been alive for one and a half heartbeats since; whoever
+        // hears both first refuses, then lets its promise to one of them run out (docs/protocol.md, "Promises").
+        let one_way = faults().any(|fault| matches!(fault, Fault::Cut { .. }));
+        let debt = if one_way {
+            timing.failure_timeout + 4 * timing.heartbeat
+        } else {
+            Duration::ZERO
+        };
+        let cover = cover + debt;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
         let announcements =
             if loss > 0.0 { Duration::from_millis(1_100 + 2_200 + 4_400) } else { Duration::ZERO };

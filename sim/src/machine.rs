@@ -122,7 +122,9 @@ impl Machine {
         let clock = SimClock::start(Rc::clone(&self.oscillator));
         let (incarnation, rng) = {
             let mut rng = self.rng.borrow_mut();
-            self.starts.set(self.starts.get() + 1);
+            // As the state directory counts: at least the time in seconds.
+            let seconds = turmoil::sim_elapsed().unwrap_or_default().as_secs() as u32;
+            self.starts.set((self.starts.get() + 1).max(seconds));
             let incarnation = Incarnation::new(self.starts.get(), rng.next() as u32);
             (incarnation, Rng::new(rng.next(), "worker"))
         };

@@ -396,7 +396,8 @@ impl Group {
     /// Delivers what belongs to the installed view, keeps what belongs to the one that is about to be.
     fn handle_agent_message(&mut self, from: NodeId, view: ViewId, bytes: Vec<u8>) {
         let installed = self.view.as_ref().filter(|installed| installed.id == view);
-        if installed.is_some_and(|installed| installed.members.contains_key(&from)) {
+        let sender = self.incarnation_of(from);
+        if installed.is_some_and(|installed| installed.members.get(&from) == sender.as_ref()) {
             self.outputs.push_back(GroupOutput::Message { from, bytes });
         } else if self.is_agreeing()
             && self.highest_accepted() == view

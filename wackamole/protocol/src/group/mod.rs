@@ -33,6 +33,9 @@ use agreement::{Accepted, Deferred, Proposal};
 use message::GroupMessage;
 use peer::Peer;
 
+/// Where a node that hears nobody begins to count, times the number of its start. So that a view of an earlier start is not
+/// named again: the counter of starts is at least the time in seconds, and views do not follow each other so fast.
+const EPOCHS_PER_START: u64 = 1_000;
 /// Agent messages kept for a view that is not installed here yet.
 const EARLY_MESSAGES_MAX: usize = 4_096;
 /// Own heartbeats whose send times are remembered, to know what an echo refers to.
@@ -179,7 +182,7 @@ impl Group {
             accepted: None,
             proposal: None,
             deferred: None,
-            epoch: 0,
+            epoch: u64::from(incarnation.counter()) * EPOCHS_PER_START,
             joining_since: now,
             wanted_since: None,
             attempt_at: None,
