@@ -79,11 +79,8 @@ impl Bounds {
         // A link that works one way is believed when both ends have been alive for one and a half heartbeats since; whoever
         // hears both first refuses, then lets its promise to one of them run out (docs/protocol.md, "Promises").
         let one_way = faults().any(|fault| matches!(fault, Fault::Cut { .. }));
-        let debt = if one_way {
-            timing.failure_timeout + 4 * timing.heartbeat
-        } else {
-            Duration::ZERO
-        };
+        let debt =
+            if one_way { timing.failure_timeout + 4 * timing.heartbeat } else { Duration::ZERO };
         let cover = cover + debt;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
         let announcements =

@@ -352,7 +352,10 @@ impl Group {
     fn ran_late(&mut self, late: Duration, now: Instant) {
         self.event(Event::RanLate { late });
         for peer in self.peers.values_mut() {
-            peer.excuse(late, self.timing.failure_timeout);
+            peer.excuse(late);
+        }
+        if self.view.is_none() {
+            self.joining_since = now; // what there is to hear has yet to be listened to
         }
         if late >= self.timing.failure_timeout.saturating_sub(self.timing.heartbeat)
             && self.view.as_ref().is_some_and(|view| view.members.len() > 1)

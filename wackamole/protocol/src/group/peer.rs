@@ -137,9 +137,10 @@ impl Peer {
         }
     }
 
-    /// Our own loop ran late: the peer may have spoken and we did not listen.
-    pub(crate) fn excuse(&mut self, late: Duration, failure_timeout: Duration) {
-        self.late = (self.late + late).min(failure_timeout);
+    /// Our own loop ran late: the peer may have spoken and we did not listen. The verdict waits by just as much, which
+    /// after a long stop is at most a failure timeout from now.
+    pub(crate) fn excuse(&mut self, late: Duration) {
+        self.late += late;
     }
 
     /// When the peer counts as silent unless it is heard before.

@@ -155,6 +155,21 @@ fn a_node_that_was_stopped_lets_go_before_anything_else() {
 }
 
 #[test]
+fn a_lone_node_that_was_stopped_listens_before_it_takes_everything() {
+    let mut world = serving(2, 6);
+    world.power_loss(1);
+    world.run(ms(1_000));
+    world.pause(0, world.now + ms(3_000));
+    world.run(ms(1_000));
+    world.start(1);
+    world.run(ms(2_100));
+    let mark = world.log.len();
+    world.run(ms(1_000));
+    let alone = |e: &Event| matches!(e, Event::Proposed { members, .. } if members.len() == 1);
+    assert!(!world.log[mark..].iter().any(|(_, i, e)| *i == 0 && alone(e)), "{}", world.story(60));
+}
+
+#[test]
 fn a_quiet_cluster_stays_in_its_view() {
     let mut world = serving(5, 20);
     let mark = world.log.len();
