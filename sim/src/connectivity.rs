@@ -1,4 +1,4 @@
-//! Which nodes can talk to each other: the wiring, and losses in a row.
+//! Which nodes can talk to each other: the wiring, who is there to pass anything on, and losses in a row.
 //!
 //! A burst of loss as long as the failure timeout is a partition (design.md §2). It is measured on the wires, where
 //! something was sent and lost: a daemon that falls silent by itself partitions nothing.
@@ -15,7 +15,7 @@ pub struct Connectivity {
     component: Vec<usize>,
     deaf: Vec<bool>,
     any_deaf: bool,
-    links_version: u64,
+    seen_version: u64,
     patience: Duration,
 }
 
@@ -26,19 +26,23 @@ impl Connectivity {
             component: vec![0; nodes],
             deaf: vec![false; nodes * nodes],
             any_deaf: false,
-            links_version: 0,
+            seen_version: u64::MAX,
             patience,
         }
     }
 
-    /// A number for each node, equal for the nodes of one component.
+    /// A number for each node, equal for the nodes of one component. Whoever does not attend is alone.
     pub fn components(&self) -> &[usize] {
         &self.component
     }
 
-    /// Both nodes are in one component.
-    pub fn connected(&self, a: usize, b: usize) -> bool {
-        self.component[a] == self.component[b]
+    /// Both nodes are in one component; or, if one of them has no running daemon, a link joins their machines.
+    pub fn connected(&self, segment: &Segment, a: usize, b: usize) -> bool {
+        if segment.daemons[a].attends() && segment.daemons[b].attends() {
+            self.component[a] == self.component[b]
+        } else {
+            segment.links.two_way(a, b)
+        }
     }
 
     /// Looks again; returns whether a burst of loss began or ended.
@@ -56,10 +60,13 @@ impl Connectivity {
                 }
             }
         }
-        if burst || self.links_version != segment.links.version() {
-            self.links_version = segment.links.version();
+        if burst || self.seen_version != segment.wiring_version() {
+            self.seen_version = segment.wiring_version();
+            let attends = |node: usize| segment.daemons[node].attends();
             let deaf = |a: usize, b: usize| self.deaf[a * nodes + b] || self.deaf[b * nodes + a];
-            self.component = components(nodes, |a, b| segment.links.two_way(a, b) && !deaf(a, b));
+            self.component = components(nodes, |a, b| {
+                attends(a) && attends(b) && segment.links.two_way(a, b) && !deaf(a, b)
+            });
         }
         burst
     }
@@ -87,11 +94,31 @@ mod tests {
         segment.netem.set(None, Knob::Loss, 1.0);
         segment.datagram(ms(1000), 0, 1, b"x");
         assert!(connectivity.refresh(ms(1000), &segment), "nothing has arrived for a second");
-        assert!(!connectivity.connected(0, 1));
+        assert!(!connectivity.connected(&segment, 0, 1));
 
         segment.netem.set(None, Knob::Loss, 0.0);
         segment.datagram(ms(1001), 0, 1, b"x");
         assert!(connectivity.refresh(ms(1001), &segment));
-        assert!(connectivity.connected(0, 1));
+        assert!(connectivity.connected(&segment, 0, 1));
+    }
+
+    #[test]
+    fn the_dead_and_the_paused_pass_nothing_on() {
+        let ms = Duration::from_millis;
+        let clients = Clients::new(0, 1, ms(3000), 1);
+        let mut segment = Segment::new(3, 1, clients, Impairment::default(), ms(1), 1);
+        let mut connectivity = Connectivity::new(3, ms(300));
+        for node in 0..3 {
+            segment.set_daemon(node, Daemon::Running(ms(0)));
+        }
+        segment.links.cut(0, 1);
+        connectivity.refresh(ms(0), &segment);
+        assert!(connectivity.connected(&segment, 0, 1), "through the third");
+
+        segment.set_daemon(2, Daemon::Paused(ms(0)));
+        connectivity.refresh(ms(1), &segment);
+
+        assert!(!connectivity.connected(&segment, 0, 1));
+        assert!(connectivity.connected(&segment, 0, 2), "its kernel still answers there");
     }
 }

@@ -145,6 +145,11 @@ impl Segment {
         self.links.version() + self.kernels.version() + self.daemons_version
     }
 
+    /// Grows whenever a link or the state of a daemon changes.
+    pub fn wiring_version(&self) -> u64 {
+        self.links.version() + self.daemons_version
+    }
+
     /// A daemon begins, ends, or is paused or resumed.
     pub fn set_daemon(&mut self, node: usize, state: Daemon) {
         self.daemons[node] = state;

@@ -59,7 +59,7 @@ impl Exclusivity {
     fn refresh_bonds(&mut self, glance: &Glance<'_>) {
         for x in 0..self.nodes {
             for y in x + 1..self.nodes {
-                let connected = glance.connectivity.connected(x, y);
+                let connected = glance.connectivity.connected(glance.segment, x, y);
                 let both_attend = glance.attends(x) && glance.attends(y);
                 let bond = &mut self.bonds[x * self.nodes + y];
                 let met = !bond.connected && connected;
