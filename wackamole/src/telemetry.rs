@@ -124,7 +124,10 @@ impl Telemetry {
                 match state {
                     LinkState::TwoWay => info!(%peer, "link is up both ways"),
                     LinkState::OneWay => warn!(%peer, "link is one-way: the peer does not hear us"),
-                    LinkState::Silent => warn!(%peer, ?silent_for, "peer is silent"),
+                    LinkState::Silent => {
+                        let silent_for = format!("{}ms", silent_for.as_millis());
+                        warn!(%peer, %silent_for, "peer is silent");
+                    }
                 }
             }
             Event::PeerRestarted { peer, incarnation } => {

@@ -60,6 +60,10 @@ pub(crate) struct Peer {
     /// When to nudge a peer that owes us a sign of life.
     pub(crate) nudge_at: Option<Instant>,
     pub(crate) link_state: LinkState,
+    /// Since when the link has been in that state.
+    link_since: Instant,
+    /// The state that was told last: a link that comes up is one-way for a round trip, which is no news.
+    link_told: LinkState,
     /// When the link became two-way.
     pub(crate) two_way_since: Option<Instant>,
     pub(crate) link: Link,
@@ -95,6 +99,8 @@ impl Peer {
             frozen_at: None,
             nudge_at: None,
             link_state: LinkState::Silent,
+            link_since: Instant::ORIGIN,
+            link_told: LinkState::Silent,
             two_way_since: None,
             link: Link::new(
                 me,
@@ -181,6 +187,25 @@ impl Peer {
             (Some(_), None) => true,
             (None, _) => false,
         }
+    }
+
+    /// The link is in this state from now on.
+    pub(crate) fn set_link_state(&mut self, state: LinkState, now: Instant) {
+        self.link_state = state;
+        self.link_since = now;
+        self.two_way_since = (state == LinkState::TwoWay).then_some(now);
+    }
+
+    /// The state of the link, if it is news for the log.
+    pub(crate) fn link_news(&mut self, timing: &Timing, now: Instant) -> Option<LinkState> {
+        let state = self.link_state;
+        let settled = now.since(self.link_since) >= timing.heartbeat * 3 / 2;
+        if state == self.link_told || state == LinkState::OneWay && !settled {
+            return None;
+        }
+        self.link_told = state;
+        // Whoever has left was told as such.
+        (state != LinkState::Silent || !self.has_left()).then_some(state)
     }
 
     /// How much of the promise to the peer is left: until then we accept no view without it.

@@ -25,7 +25,8 @@ impl Group {
     /// The state of each link, told to the log, and to the peers before the next heartbeat.
     fn refresh_links(&mut self, now: Instant) {
         let (me, timing) = (self.me, self.timing);
-        let mut changes = Vec::new();
+        let mut changed = false;
+        let mut news = Vec::new();
         for peer in self.peers.values_mut() {
             let state = if !peer.is_heard(&timing, now) {
                 LinkState::Silent
@@ -34,28 +35,29 @@ impl Group {
             } else {
                 LinkState::OneWay
             };
-            if state == peer.link_state {
-                continue;
-            }
-            peer.link_state = state;
-            peer.two_way_since = (state == LinkState::TwoWay).then_some(now);
-            let silent_for = match (state, peer.heard_at) {
-                (LinkState::Silent, Some(at)) => now.since(at),
-                _ => Duration::ZERO,
-            };
-            if state == LinkState::Silent {
-                peer.forget();
-                if let Some(incarnation) = peer.incarnation {
-                    peer.link.reset(incarnation);
+            if state != peer.link_state {
+                changed = true;
+                peer.set_link_state(state, now);
+                if state == LinkState::Silent {
+                    peer.forget();
+                    if let Some(incarnation) = peer.incarnation {
+                        peer.link.reset(incarnation);
+                    }
                 }
             }
-            changes.push(Event::Link { peer: peer.id, state, silent_for });
+            if let Some(state) = peer.link_news(&timing, now) {
+                let silent_for = match (state, peer.heard_at) {
+                    (LinkState::Silent, Some(at)) => now.since(at),
+                    _ => Duration::ZERO,
+                };
+                news.push(Event::Link { peer: peer.id, state, silent_for });
+            }
         }
-        if !changes.is_empty() {
+        if changed {
             self.hasten_heartbeat(now);
         }
-        for change in changes {
-            self.event(change);
+        for event in news {
+            self.event(event);
         }
     }
 
