@@ -154,9 +154,11 @@ impl Segment {
     pub fn set_daemon(&mut self, node: usize, state: Daemon) {
         self.daemons[node] = state;
         self.daemons_version += 1;
-        if let Daemon::Running(_) | Daemon::Off = state {
-            self.machines[node].deleted.clear();
-        }
+    }
+
+    /// A daemon that starts is told nothing of what happened before.
+    pub fn forget_deleted(&mut self, node: usize) {
+        self.machines[node].deleted.clear();
     }
 
     /// A daemon's worker adds a VIP's addresses.

@@ -318,6 +318,7 @@ impl<'a> World<'a> {
                 segment.kernels.power_on(node);
             }
             segment.set_daemon(node, Daemon::Running(now));
+            segment.forget_deleted(node);
             segment.journal.push(now, What::Started { node });
         }
         self.machines[node].forget_daemon();

@@ -156,7 +156,7 @@ impl Checks {
                 Box::new(balance::Balanced::default()),
                 Box::new(caches::Caches::new(clients, vips)),
                 Box::new(leftovers::Leftovers),
-                Box::new(oddities::Oddities),
+                Box::new(oddities::Oddities::default()),
             ],
         }
     }
