@@ -1,11 +1,17 @@
 //! Reading frames as they arrive at a machine, and asking a segment who answers for an address.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read};
+use std::io::IoSliceMut;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::ReceiveTimestampns;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::frame::{self, Seen};
@@ -16,6 +22,8 @@ use crate::time::Moment;
 /// Receives the frames of one EtherType that arrive on any interface of a machine (packet(7)).
 pub struct Capture {
     socket: Socket,
+    /// Room for the kernel's time stamp.
+    control: Vec<u8>,
 }
 
 impl Capture {
@@ -30,32 +38,43 @@ impl Capture {
                 let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
                 // Room for the answers that come in while the reader is not scheduled; the kernel may grant less.
                 socket.set_recv_buffer_size(4 << 20)?;
+                setsockopt(&socket, ReceiveTimestampns, &true)?;
                 socket.set_nonblocking(true)?;
                 std::io::Result::Ok(socket)
             })
             .with_context(|| format!("opening a packet socket on {}", host.name()))?;
-        Ok(Self { socket })
+        Ok(Self { socket, control: cmsg_space!(TimeSpec) })
     }
 
-    /// The next frame of interest that has arrived, if any.
+    /// The next frame of interest that has arrived, if any, and when the kernel had it: a reader that is not scheduled
+    /// for a while must not take that for a slow answer.
     ///
     /// # Errors
     /// The interface went away, or the kernel refuses.
-    pub fn arrived(&mut self) -> Result<Option<Seen>> {
+    pub fn arrived(&mut self) -> Result<Option<(Moment, Seen)>> {
         let mut buffer = [0; 256];
         loop {
-            match self.socket.read(&mut buffer) {
-                Ok(length) => {
-                    if let Some(seen) = frame::read(&buffer[..length]) {
-                        return Ok(Some(seen));
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let descriptor = self.socket.as_raw_fd();
+            let (space, flags) = (Some(self.control.as_mut_slice()), MsgFlags::empty());
+            let (length, stamp) = match recvmsg::<()>(descriptor, &mut parts, space, flags) {
+                Ok(message) => (message.bytes, message.cmsgs()?.find_map(stamp)),
+                Err(Errno::EAGAIN) => return Ok(None),
                 // The interface was switched off; when it comes back, so do frames.
-                Err(error) if error.kind() == ErrorKind::NetworkDown => {}
+                Err(Errno::ENETDOWN) => continue,
                 Err(error) => return Err(error).context("reading a packet socket"),
+            };
+            if let Some(seen) = frame::read(&buffer[..length.min(buffer.len())]) {
+                return Ok(Some((stamp.map_or_else(Moment::now, Moment::at_wall_time), seen)));
             }
         }
+    }
+}
+
+fn stamp(message: ControlMessageOwned) -> Option<TimeSpec> {
+    match message {
+        ControlMessageOwned::ScmTimestampns(time) => Some(time),
+        _ => None,
     }
 }
 
@@ -123,7 +142,7 @@ pub fn who_answers(
         let asked = Moment::now();
         while asked.elapsed() < window {
             match capture.arrived()? {
-                Some(Seen::Claim { mac, address: claimed, .. }) if claimed == address => {
+                Some((_, Seen::Claim { mac, address: claimed, .. })) if claimed == address => {
                     answers.insert(mac);
                 }
                 Some(_) => {}

@@ -44,6 +44,9 @@ pub struct Interruption {
     pub length: Duration,
     /// It is not over.
     pub ongoing: bool,
+    /// The longest pause between two requests meanwhile. The interruption may be shorter by this, because the client
+    /// itself was not scheduled.
+    pub blind: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,16 +109,16 @@ impl Prober {
         interruptions(probes, Moment::now())
     }
 
-    /// The longest interruption of `target` since a moment; zero if there was none.
-    pub fn longest(&self, target: IpAddr, since: Moment) -> Duration {
-        self.interruptions(target, since).iter().map(|i| i.length).max().unwrap_or_default()
+    /// The longest interruption of `target` since a moment.
+    pub fn longest(&self, target: IpAddr, since: Moment) -> Option<Interruption> {
+        self.interruptions(target, since).into_iter().max_by_key(|found| found.length)
     }
 
     /// The longest interruption of each target since a moment, without those that had none.
     pub fn interrupted(&self, since: Moment) -> BTreeMap<IpAddr, Duration> {
         let targets: Vec<_> = lock(&self.tracks).targets.keys().copied().collect();
         let longest = targets.into_iter().map(|target| (target, self.longest(target, since)));
-        longest.filter(|(_, length)| !length.is_zero()).collect()
+        longest.filter_map(|(target, found)| Some((target, found?.length))).collect()
     }
 
     /// All interruptions since a moment, a line for each target that had any: for the message of a failed case.
@@ -128,9 +131,11 @@ impl Prober {
                 continue;
             }
             let _ = write!(text, "\n{target}:");
-            for Interruption { start, length, ongoing } in found {
+            for Interruption { start, length, ongoing, blind } in found {
                 let end = if ongoing { "…" } else { "" };
-                let _ = write!(text, " {length:.1?}{end} from {:.1?};", start.since(since));
+                let start = start.since(since);
+                let _ =
+                    write!(text, " {length:.1?}{end} from {start:.1?} (blind for {blind:.1?});");
             }
         }
         text
@@ -182,9 +187,9 @@ fn receive(mut captures: [Capture; 2], tracks: &Mutex<Tracks>, stop: &AtomicBool
         let mut ready = [ipv4, ipv6].map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN));
         poll(&mut ready, PollTimeout::from(50u8))?;
         for capture in &mut captures {
-            while let Some(seen) = capture.arrived()? {
+            while let Some((at, seen)) = capture.arrived()? {
                 if let Seen::EchoReply { mac, address, identifier: IDENTIFIER, sequence } = seen {
-                    lock(tracks).record_answer(address, sequence, mac);
+                    lock(tracks).record_answer(address, sequence, mac, at);
                 }
             }
         }
@@ -201,13 +206,13 @@ impl Tracks {
     }
 
     /// Notes an answer; the first one counts.
-    fn record_answer(&mut self, target: IpAddr, sequence: u64, mac: Mac) {
+    fn record_answer(&mut self, target: IpAddr, sequence: u64, mac: Mac, at: Moment) {
         let Some(probes) = self.targets.get_mut(&target) else { return };
         let Some(probe) = usize::try_from(sequence).ok().and_then(|index| probes.get_mut(index))
         else {
             return;
         };
-        probe.answer.get_or_insert((Moment::now(), mac));
+        probe.answer.get_or_insert((at, mac));
     }
 }
 
@@ -223,8 +228,12 @@ fn after(probes: &[Probe], since: Moment) -> &[Probe] {
 /// answer arrived.
 fn interruptions(probes: &[Probe], now: Moment) -> Vec<Interruption> {
     let mut found = Vec::new();
-    let mut open: Option<(Moment, Option<Moment>)> = None;
+    let mut open: Option<Interruption> = None;
+    let mut late_answer = None;
+    let mut previous = probes.first().map_or(now, |probe| probe.sent);
     for probe in probes {
+        let pause = probe.sent.since(previous);
+        previous = probe.sent;
         let waited = probe.answer.map(|(arrived, _)| arrived.since(probe.sent));
         let lost = match waited {
             Some(waited) => waited > LATE,
@@ -232,19 +241,25 @@ fn interruptions(probes: &[Probe], now: Moment) -> Vec<Interruption> {
             None => now.since(probe.sent) > LATE,
         };
         if lost {
-            let (_, first_answer) = open.get_or_insert((probe.sent, None));
-            *first_answer = earlier(*first_answer, probe.answer.map(|(arrived, _)| arrived));
-        } else if let (Some(waited), Some((start, late_answer))) = (waited, open) {
+            let start = probe.sent;
+            let run = open.get_or_insert_with(|| {
+                late_answer = None;
+                Interruption { start, length: Duration::ZERO, ongoing: true, blind: Duration::ZERO }
+            });
+            run.blind = run.blind.max(pause);
+            late_answer = earlier(late_answer, probe.answer.map(|(arrived, _)| arrived));
+        } else if let Some((waited, mut run)) =
+            waited.and_then(|waited| Some((waited, open.take()?)))
+        {
             let answered = if waited <= PROMPT { probe.sent } else { probe.sent + waited };
-            let end = earlier(late_answer, Some(answered)).unwrap_or(answered);
-            found.push(Interruption { start, length: end.since(start), ongoing: false });
-            open = None;
+            let end = late_answer.map_or(answered, |late| late.min(answered));
+            run.blind = run.blind.max(pause);
+            found.push(Interruption { length: end.since(run.start), ongoing: false, ..run });
         }
     }
-    if let Some((start, late_answer)) = open {
-        let end = late_answer.unwrap_or(now);
-        let ongoing = late_answer.is_none();
-        found.push(Interruption { start, length: end.since(start), ongoing });
+    if let Some(run) = open {
+        let length = late_answer.unwrap_or(now).since(run.start);
+        found.push(Interruption { length, ongoing: late_answer.is_none(), ..run });
     }
     found
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 
 /// A point on the boot clock of this machine (`CLOCK_BOOTTIME`, clock_gettime(2)).
@@ -16,6 +17,14 @@ impl Moment {
     pub fn now() -> Self {
         let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has a boot clock");
         Self(Duration::from(time))
+    }
+
+    /// The moment at which the kernel's wall clock showed `time`, provided that it has not been set since: the kernel
+    /// stamps packets with that clock only.
+    pub(crate) fn at_wall_time(time: TimeSpec) -> Self {
+        let wall = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
+        let ago = wall.saturating_sub(Duration::from(time));
+        Self(Self::now().0.saturating_sub(ago))
     }
 
     /// Time from `earlier` to `self`; zero if `earlier` is later.
