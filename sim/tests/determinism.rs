@@ -61,7 +61,7 @@ fn assert_same(one: &str, other: &str) {
 #[test]
 fn the_same_seed_gives_the_same_trace_to_the_byte() {
     let first = trace(1);
-    assert!(first.lines().count() > 10_000, "the trace has every datagram");
+    assert!(first.lines().count() > 5_000, "the trace has every datagram");
     assert_same(&first, &trace(1));
 }
 
