@@ -120,6 +120,7 @@ pub fn components(nodes: usize, joined: impl Fn(usize, usize) -> bool) -> Vec<us
         }
         let mut frontier = vec![start];
         while let Some(a) = frontier.pop() {
+            #[allow(clippy::needless_range_loop)] // b is a node, and looked up in two places
             for b in start + 1..nodes {
                 if component[b] == b && joined(a, b) {
                     component[b] = start;

@@ -163,10 +163,10 @@ impl<'a> World<'a> {
 
     fn run(&mut self) {
         while self.sim.elapsed() < self.scenario.duration && !self.broken {
-            while let Some((_, fault)) =
-                self.schedule.pop_front_if(|(at, _)| *at <= self.sim.elapsed())
-            {
-                self.apply(&fault);
+            while self.schedule.front().is_some_and(|(at, _)| *at <= self.sim.elapsed()) {
+                if let Some((_, fault)) = self.schedule.pop_front() {
+                    self.apply(&fault);
+                }
             }
             self.tick();
         }

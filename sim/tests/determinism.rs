@@ -61,7 +61,8 @@ fn assert_same(one: &str, other: &str) {
 #[test]
 fn the_same_seed_gives_the_same_trace_to_the_byte() {
     let first = trace(1);
-    assert!(first.lines().count() > 5_000, "the trace has every datagram");
+    let datagrams = first.lines().filter(|line| line.contains("  wire  ")).count();
+    assert!(datagrams > 1_000, "the trace has every datagram, and found are {datagrams}");
     assert_same(&first, &trace(1));
 }
 

@@ -12,11 +12,17 @@ use super::{Check, Findings, Glance};
 use crate::journal::What;
 use crate::scenario::Scenario;
 
+/// Epoch and coordinator of the view, number within it.
+type AssignmentName = (u64, String, u64);
+
+/// Who said so first, and the owners by VIP.
+type Assignment = (String, Vec<Option<String>>);
+
 /// The checker.
 pub struct Agreement {
     names: Names,
     views: BTreeMap<ViewId, (usize, BTreeSet<NodeId>)>,
-    assignments: BTreeMap<(u64, String, u64), (String, Vec<Option<String>>)>,
+    assignments: BTreeMap<AssignmentName, Assignment>,
 }
 
 impl Agreement {

@@ -12,6 +12,9 @@ pub mod leftovers;
 pub mod oddities;
 pub mod stability;
 
+#[cfg(test)]
+mod tests;
+
 use wackamole_protocol::status::Status;
 use wackamole_protocol::time::Duration;
 

@@ -18,7 +18,7 @@ use wackamole_protocol::vip::Vip;
 use crate::fault::Fault;
 use crate::netem::Impairment;
 use crate::rng::Span;
-use schema::ChaosFault;
+pub use schema::ChaosFault;
 
 /// A checked scenario.
 #[derive(Clone, Debug)]
