@@ -123,7 +123,7 @@ impl Node {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.group.handle_timeout(now);
-        if self.agent.poll_timeout().at <= now {
+        if self.agent_deadline().at <= now {
             self.agent.handle_timeout(now);
         }
         self.pump(now);
@@ -151,7 +151,13 @@ impl Node {
             Departure::Draining(at) => Deadline::new(at, "handing over has taken too long"),
             Departure::Releasing(at) => Deadline::new(at, "releasing has taken too long"),
         };
-        self.group.poll_timeout().min(self.agent.poll_timeout()).min(departure)
+        self.group.poll_timeout().min(self.agent_deadline()).min(departure)
+    }
+
+    /// The agent does nothing of its own accord before the group has listened.
+    fn agent_deadline(&self) -> Deadline {
+        let deadline = self.agent.poll_timeout();
+        Deadline { at: deadline.at.max(self.group.listening_until()), ..deadline }
     }
 
     /// Moves what one machine says to the other, until both are quiet.

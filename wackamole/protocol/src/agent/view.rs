@@ -97,7 +97,13 @@ impl Agent {
                 _ => Permission::None,
             };
             slot.other_holders = others;
-            self.set_owner(*vip, owner, verdict.reason, now);
+            // What we told as held may have been let go of since: then it is not kept but taken again.
+            let kept = matches!(slot.local, Local::Wanted | Local::Held) || owner != Some(me);
+            let reason = match verdict.reason {
+                Reason::Kept if !kept => Reason::Uncovered,
+                reason => reason,
+            };
+            self.set_owner(*vip, owner, reason, now);
             // What was told as held may have been let go of meanwhile.
             if self.slots.get(vip).is_some_and(|slot| slot.permission == Permission::Owed) {
                 self.hand_over(*vip);

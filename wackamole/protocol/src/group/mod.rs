@@ -146,6 +146,8 @@ pub struct Group {
     refusals: u32,
     left: bool,
 
+    /// Our own loop ran late: what came in meanwhile has to be heard before anything is decided.
+    listening_until: Instant,
     evaluated_at: Instant,
     dirty: bool,
     early: Vec<(NodeId, ViewId, Vec<u8>)>,
@@ -191,6 +193,7 @@ impl Group {
             started_at: now,
             refusals: 0,
             left: false,
+            listening_until: now,
             evaluated_at: now,
             dirty: true,
             early: Vec::new(),
@@ -354,6 +357,7 @@ impl Group {
         for peer in self.peers.values_mut() {
             peer.excuse(late);
         }
+        self.listening_until = now + late.min(self.timing.failure_timeout);
         if self.view.is_none() {
             self.joining_since = now; // what there is to hear has yet to be listened to
         }
@@ -428,6 +432,11 @@ impl Group {
             consider(peer.link.poll_timeout(), "a retransmission");
         }
         next
+    }
+
+    /// Until then nothing should be begun that rests on nobody having said otherwise.
+    pub(crate) fn listening_until(&self) -> Instant {
+        self.listening_until
     }
 
     /// Everything that was sent to members has been acknowledged.

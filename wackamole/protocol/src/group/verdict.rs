@@ -239,9 +239,15 @@ impl Group {
     fn consider_proposal(&mut self, now: Instant) {
         self.attempt_at = None;
         let target = self.best_set(now);
-        for (id, peer) in &mut self.peers {
-            if target.contains_key(id) {
-                peer.frozen_at = None; // nobody has a reason to drop it any more
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            let present = self.is_present(id);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                if target.contains_key(&id) {
+                    peer.frozen_at = None; // nobody has a reason to drop it any more
+                } else if present {
+                    // All members come to this verdict at about the same time, so their debts end together.
+                    peer.frozen_at.get_or_insert(now);
+                }
             }
         }
         let satisfied = self.view.as_ref().is_some_and(|view| {
