@@ -38,7 +38,7 @@ pub fn build_release(program: &str) -> Result<PathBuf> {
     let output = Command::new(cargo)
         .args(["build", "--release", "--workspace", "--bin", program])
         .args(["--message-format", "json-render-diagnostics"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(workspace_member())
         .stderr(Stdio::inherit())
         .output()
         .context("starting cargo")?;
@@ -50,4 +50,11 @@ pub fn build_release(program: &str) -> Result<PathBuf> {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .find_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
         .with_context(|| format!("cargo built no executable {program}"))
+}
+
+/// A directory of this workspace. Cargo tells whoever it runs where their package is; the workspace may have moved since
+/// the build.
+fn workspace_member() -> PathBuf {
+    let told = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    told.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
 }

@@ -19,9 +19,11 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// The workspace's root.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the workspace")
+/// The workspace's root. Cargo tells at run time where this package is; the directory may have moved since the build.
+pub(crate) fn root() -> PathBuf {
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
 /// The names of all integration tests, as `--test` wants them.

@@ -44,7 +44,7 @@ struct Problem {
 
 /// Prints all problems; fails if there is any.
 pub(crate) fn run() -> Result<ExitCode> {
-    let files = collect(cargo::root())?;
+    let files = collect(&cargo::root())?;
     let problems: Vec<_> = RULES.iter().flat_map(|rule| rule(&files)).collect();
     for Problem { path, line, what } in &problems {
         match line {
