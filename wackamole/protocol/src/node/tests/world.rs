@@ -39,6 +39,38 @@ enum Happening {
     Kernel { node: usize, life: u32, vip: VipId, acquire: bool, generation: u64 },
 }
 
+/// What springs a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bait {
+    Proposed,
+    Accepted,
+    Installed,
+    Released,
+    Acquired,
+}
+
+impl Bait {
+    fn is_taken_by(self, event: &Event) -> bool {
+        match self {
+            Self::Proposed => matches!(event, Event::Proposed { .. }),
+            Self::Accepted => matches!(event, Event::Accepted { .. }),
+            Self::Installed => matches!(event, Event::ViewInstalled { .. }),
+            Self::Released => matches!(event, Event::Released { .. }),
+            Self::Acquired => matches!(event, Event::Acquired { .. }),
+        }
+    }
+}
+
+/// What a trap does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Strike {
+    PowerLoss(usize),
+    Pause(usize, u64),
+    /// Nothing of what the first sends reaches the second any more.
+    Cut(usize, usize),
+    Leave(usize),
+}
+
 struct Machine {
     node: Option<Node>,
     /// Which start of the machine; what was under way before is void.
@@ -46,8 +78,14 @@ struct Machine {
     kernel: BTreeSet<VipId>,
     desired: BTreeSet<VipId>,
     busy_until: BTreeMap<VipId, Instant>,
+    /// The generation in which a VIP came in or went out last.
+    changed_in: BTreeMap<VipId, u64>,
     stopped_until: Option<Instant>,
     inbox: Vec<(usize, Vec<u8>)>,
+    /// What the kernel has answered while the daemon was stopped.
+    answers: Vec<AddressOutcome>,
+    /// The machine's clock is ahead of the world's by so much.
+    ahead: Duration,
 }
 
 pub(super) struct World {
@@ -69,7 +107,18 @@ pub(super) struct World {
     promised_until: Instant,
     overlap_since: BTreeMap<VipId, Instant>,
     pub(super) log: Vec<(Instant, usize, Event)>,
+    /// How often an acquire fails.
+    pub(super) fail_percent: u64,
+    /// VIPs, by their position, that a node's configuration does not have.
+    pub(super) unknown: BTreeSet<(usize, usize)>,
+    /// The last datagrams sent, whether they arrived or not.
+    sent: Vec<(usize, usize, Vec<u8>)>,
+    traps: Vec<(Bait, Strike)>,
+    sprung: Vec<Strike>,
 }
+
+/// How many datagrams are remembered to be delivered once more.
+const SENT_REMEMBERED: usize = 2_048;
 
 impl World {
     pub(super) fn new(nodes: usize, vips: u8, seed: u64) -> Self {
@@ -102,8 +151,11 @@ impl World {
                 kernel: BTreeSet::new(),
                 desired: BTreeSet::new(),
                 busy_until: BTreeMap::new(),
+                changed_in: BTreeMap::new(),
                 stopped_until: None,
                 inbox: Vec::new(),
+                answers: Vec::new(),
+                ahead: Duration::ZERO,
             })
             .collect();
         Self {
@@ -131,6 +183,89 @@ impl World {
             promised_until: Instant::ORIGIN,
             overlap_since: BTreeMap::new(),
             log: Vec::new(),
+            fail_percent: 0,
+            unknown: BTreeSet::new(),
+            sent: Vec::new(),
+            traps: Vec::new(),
+            sprung: Vec::new(),
+        }
+    }
+
+    /// What the clock of a machine shows.
+    fn clock(&self, i: usize) -> Instant {
+        self.now + self.machines[i].ahead
+    }
+
+    /// The clock of one machine jumps, as after a suspension that nobody else noticed.
+    pub(super) fn jump(&mut self, i: usize, by: Duration) {
+        self.machines[i].ahead += by;
+    }
+
+    /// When one of these happens anywhere, strike before anything else does.
+    pub(super) fn set_trap(&mut self, bait: Bait, strike: Strike) {
+        self.traps.push((bait, strike));
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.traps.clear();
+    }
+
+    fn spring_traps(&mut self) {
+        for strike in core::mem::take(&mut self.sprung) {
+            match strike {
+                Strike::PowerLoss(i) => self.power_loss(i),
+                Strike::Pause(i, length) => self.pause(i, self.now + ms(length)),
+                Strike::Cut(from, to) => self.cut_one_way(from, to),
+                Strike::Leave(i) if self.is_running(i) => self.leave(i),
+                Strike::Leave(_) => {}
+            }
+        }
+    }
+
+    /// Delivers datagrams that were sent at some time before, within the next `within`. Some of them had been lost.
+    pub(super) fn replay(&mut self, count: u64, within: Duration) {
+        for _ in 0..count.min(self.sent.len() as u64) {
+            let pick = usize::try_from(self.dice.below(self.sent.len() as u64)).expect("small");
+            let (to, from, datagram) = self.sent[pick].clone();
+            let micros = u64::try_from(within.as_micros()).expect("short");
+            let delay = self.delay((0, micros));
+            if !self.cut.contains(&(from, to)) {
+                self.later(self.now + delay, Happening::Arrive { to, from, datagram });
+            }
+        }
+    }
+
+    /// Somebody takes an address away under the daemon.
+    pub(super) fn vanish(&mut self, i: usize, nth: usize) {
+        let machine = &mut self.machines[i];
+        let Some(&vip) = machine.kernel.iter().nth(nth % machine.kernel.len().max(1)) else {
+            return;
+        };
+        if machine.node.is_none() || !machine.desired.contains(&vip) {
+            return;
+        }
+        machine.kernel.remove(&vip);
+        let retry_in = ms(10);
+        self.answer(i, AddressOutcome::Vanished { vip, retry_in });
+        self.try_again(i, vip, retry_in);
+    }
+
+    /// As the reconciler does: unless something else is wanted by then.
+    fn try_again(&mut self, i: usize, vip: VipId, pause: Duration) {
+        let machine = &self.machines[i];
+        let (life, generation) = (machine.life, machine.changed_in.get(&vip).copied().unwrap_or(0));
+        let again = Happening::Kernel { node: i, life, vip, acquire: true, generation };
+        self.later(self.now + pause, again);
+    }
+
+    fn answer(&mut self, i: usize, outcome: AddressOutcome) {
+        let now = self.clock(i);
+        let machine = &mut self.machines[i];
+        if machine.stopped_until.is_some() {
+            machine.answers.push(outcome);
+        } else if let Some(node) = &mut machine.node {
+            node.handle_addresses([outcome], now);
+            self.drain(i);
         }
     }
 
@@ -147,11 +282,17 @@ impl World {
     /// Starts the daemon; leftovers are removed first, as the driver does.
     pub(super) fn start(&mut self, i: usize) {
         self.stop_daemon(i);
+        let now = self.clock(i);
         let machine = &mut self.machines[i];
         machine.kernel.clear();
-        let config = NodeConfig { me: self.config.nodes[i].id(), ..self.config.clone() };
+        let mut config = NodeConfig { me: self.config.nodes[i].id(), ..self.config.clone() };
+        let mut position = 0;
+        config.vips.retain(|_| {
+            position += 1;
+            !self.unknown.contains(&(i, position - 1))
+        });
         let incarnation = Incarnation::new(machine.life, 99);
-        machine.node = Some(Node::new(config, incarnation, self.now));
+        machine.node = Some(Node::new(config, incarnation, now));
         self.drain(i);
     }
 
@@ -163,8 +304,10 @@ impl World {
         machine.life += 1;
         machine.desired.clear();
         machine.busy_until.clear();
+        machine.changed_in.clear();
         machine.stopped_until = None;
         machine.inbox.clear();
+        machine.answers.clear();
     }
 
     pub(super) fn power_loss(&mut self, i: usize) {
@@ -173,7 +316,7 @@ impl World {
     }
 
     pub(super) fn leave(&mut self, i: usize) {
-        let now = self.now;
+        let now = self.clock(i);
         if let Some(node) = &mut self.machines[i].node {
             node.leave(now);
         }
@@ -228,7 +371,8 @@ impl World {
     pub(super) fn tolerate(&mut self) {
         let heartbeats = if self.loss_percent > 0 { 12 } else { 3 };
         let timing = self.config.timing;
-        let mut until = self.now.max(self.promised_until) + timing.heartbeat * heartbeats;
+        let kernel = Duration::from_micros(self.operation_us.1);
+        let mut until = self.now.max(self.promised_until) + timing.heartbeat * heartbeats + kernel;
         if !self.cut.is_empty() {
             // Two that meet may be kept apart by a third; then the smaller one yields.
             until = until + timing.failure_timeout * 2;
@@ -251,7 +395,7 @@ impl World {
                 .filter(|&i| self.machines[i].stopped_until.is_none())
                 .filter_map(|i| {
                     let at = self.machines[i].node.as_ref()?.poll_timeout().at;
-                    Some((at.max(self.now), i))
+                    Some(((at - self.machines[i].ahead).max(self.now), i))
                 })
                 .min();
             let wake = (0..self.size())
@@ -269,10 +413,11 @@ impl World {
             } else if let Some((_, i)) = wake.filter(|w| w.0 <= self.now) {
                 self.wake(i);
             } else if let Some((_, i)) = due {
-                let now = self.now;
+                let now = self.clock(i);
                 self.node(i).handle_timeout(now);
                 self.drain(i);
             }
+            self.spring_traps();
             self.check_exclusive();
         }
         self.now = end;
@@ -281,10 +426,13 @@ impl World {
     fn wake(&mut self, i: usize) {
         self.machines[i].stopped_until = None;
         self.tolerate();
-        let now = self.now;
+        let now = self.clock(i);
         if self.machines[i].node.is_some() {
             self.node(i).handle_timeout(now);
             self.drain(i);
+        }
+        for outcome in core::mem::take(&mut self.machines[i].answers) {
+            self.answer(i, outcome);
         }
         for (from, datagram) in core::mem::take(&mut self.machines[i].inbox) {
             self.happen(Happening::Arrive { to: i, from, datagram });
@@ -292,9 +440,9 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
-        let now = self.now;
         match happening {
             Happening::Arrive { to, from, datagram } => {
+                let now = self.clock(to);
                 let address = self.config.nodes[from].addresses[0];
                 let machine = &mut self.machines[to];
                 if machine.stopped_until.is_some() {
@@ -306,20 +454,28 @@ impl World {
             }
             Happening::Kernel { node, life, vip, acquire, generation } => {
                 let machine = &mut self.machines[node];
-                if machine.life != life {
+                let stale = machine.changed_in.get(&vip).is_some_and(|&g| g > generation);
+                // A new try that is no longer wanted; a first try is followed by the release.
+                if machine.life != life || acquire && stale {
                     return;
                 }
-                let outcome = if acquire {
+                let fails = acquire && self.dice.below(100) < self.fail_percent;
+                let outcome = if fails {
+                    machine.kernel.remove(&vip);
+                    let error = "out of luck".to_owned();
+                    AddressOutcome::Failed { vip, generation, error, given_up: true }
+                } else if acquire {
                     machine.kernel.insert(vip);
                     AddressOutcome::Held { vip, generation }
                 } else {
                     machine.kernel.remove(&vip);
                     AddressOutcome::Released { vip, generation }
                 };
-                if let Some(node) = &mut machine.node {
-                    node.handle_addresses([outcome], now);
+                if fails {
+                    let pause = self.delay((10_000, 200_000));
+                    self.try_again(node, vip, pause);
                 }
-                self.drain(node);
+                self.answer(node, outcome);
             }
         }
     }
@@ -343,13 +499,27 @@ impl World {
                 }
                 Output::Hold { generation, vips } => self.hold(i, generation, vips),
                 Output::Announce { .. } => {}
-                Output::Event(event) => self.log.push((self.now, i, event)),
+                Output::Event(event) => {
+                    let (hit, rest) = core::mem::take(&mut self.traps)
+                        .into_iter()
+                        .partition(|(bait, _)| bait.is_taken_by(&event));
+                    self.traps = rest;
+                    let hit: Vec<(Bait, Strike)> = hit;
+                    self.sprung.extend(hit.into_iter().map(|(_, strike)| strike));
+                    self.log.push((self.now, i, event));
+                }
                 Output::Left => self.stop_daemon(i),
             }
         }
     }
 
     fn transmit(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
+        if self.sent.len() < SENT_REMEMBERED {
+            self.sent.push((to, from, datagram.clone()));
+        } else {
+            let forgotten = self.dice.below(SENT_REMEMBERED as u64);
+            self.sent[usize::try_from(forgotten).expect("small")] = (to, from, datagram.clone());
+        }
         if self.cut.contains(&(from, to)) || self.dice.below(100) < self.loss_percent {
             return;
         }
@@ -378,6 +548,7 @@ impl World {
             let free = self.machines[i].busy_until.get(&vip).copied().unwrap_or(self.now);
             let at = free.max(self.now) + delay;
             self.machines[i].busy_until.insert(vip, at);
+            self.machines[i].changed_in.insert(vip, generation);
             let (life, acquire) = (self.machines[i].life, vips.contains(&vip));
             self.later(at, Happening::Kernel { node: i, life, vip, acquire, generation });
         }
@@ -431,8 +602,11 @@ impl World {
             }
             let since = *self.overlap_since.entry(vip).or_insert(self.now);
             // While links are broken one by one, two views may be kept from becoming one: then the smaller yields.
-            let kept_apart =
-                !self.cut.is_empty() && self.now <= since + self.config.timing.failure_timeout * 4;
+            let kept_apart = !self.cut.is_empty()
+                && self.now
+                    <= since
+                        + self.config.timing.failure_timeout * 4
+                        + Duration::from_micros(self.operation_us.1);
             assert!(
                 self.now <= self.tolerant_until || kept_apart,
                 "{} since {since}: {vip} is on {holders:?}\n{}",
