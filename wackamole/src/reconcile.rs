@@ -214,10 +214,11 @@ impl Reconciler {
             }
             (Operation::Release, Ok(())) => entry.actual = Actual::Absent,
             (operation, Err(error)) => {
-                // The worker leaves nothing behind after a failed acquire. A failed release leaves everything open.
-                entry.actual = match operation {
-                    Operation::Acquire => Actual::Absent,
-                    Operation::Release => Actual::Unknown,
+                // What was there before a failed acquire may be there still, as after a failed release: nothing counts as
+                // released before a release has succeeded. Somebody else's address is not ours to take away.
+                entry.actual = match error {
+                    AddressError::Conflict(_) if operation == Operation::Acquire => Actual::Absent,
+                    _ => Actual::Unknown,
                 };
                 entry.failures += 1;
                 let wanted = (operation == Operation::Acquire) == entry.desired;
@@ -247,7 +248,7 @@ impl Reconciler {
             entry.failures = 0;
         }
         let retry_in = (RETRY_FIRST * 2u32.saturating_pow(entry.failures)).min(RETRY_MAX);
-        entry.actual = Actual::Absent;
+        entry.actual = Actual::Unknown; // one of its addresses is gone, the others may be there
         entry.announce_at = None;
         entry.failures += 1;
         entry.retry_at = Some(now + retry_in);

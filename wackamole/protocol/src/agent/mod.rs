@@ -226,7 +226,9 @@ impl Agent {
                 }
                 slot.error = Some(error.clone());
                 let wanted = matches!(slot.local, Local::Wanted | Local::Held);
-                let given_up = given_up && wanted && slot.mark_unable(now);
+                // Until the permission is here there is nothing to hand on to somebody else.
+                let may_hold = slot.permission == Permission::Here;
+                let given_up = given_up && wanted && may_hold && slot.mark_unable(now);
                 self.able_at = self.able_at.into_iter().chain(slot.unable_until).min();
                 self.outputs.push_back(AgentOutput::Event(Event::AddressFailed {
                     vip,
@@ -251,9 +253,13 @@ impl Agent {
         let newly = slot.local == Local::Wanted;
         slot.local = Local::Held;
         let reason = slot.reason;
+        // While others have yet to let go the hand-over is not over: it is told when the last of them has.
+        let arrived = newly && slot.permission == Permission::Here;
         let able_again = slot.mark_able();
-        if newly {
+        if arrived {
             self.holding.acquired.push(vip);
+        }
+        if newly {
             self.event(Event::Acquired { vip, reason });
         }
         if able_again {
@@ -357,7 +363,12 @@ impl Agent {
 
     /// Nothing is on this machine or on its way to it, and nothing is owed to anybody.
     pub fn is_empty(&self) -> bool {
-        self.slots.values().all(|slot| !slot.may_answer() && slot.permission != Permission::Owed)
+        let owes = |slot: &Slot| match slot.permission {
+            Permission::Owed => true,
+            Permission::Awaiting(_) => slot.owner != Some(self.me),
+            Permission::None | Permission::Here => false,
+        };
+        self.slots.values().all(|slot| !slot.may_answer() && !owes(slot))
             && self.outputs.is_empty()
             && self.holding == Holding::default()
     }

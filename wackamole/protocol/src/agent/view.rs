@@ -261,7 +261,8 @@ impl Agent {
                 Some(from) if from != me && !here => Permission::Awaiting(BTreeSet::from([from])),
                 _ => Permission::Here,
             };
-        } else if change.from == Some(me) {
+        } else if change.from == Some(me) && !matches!(slot.permission, Permission::Awaiting(_)) {
+            // A permission that is still on its way to us is passed on when it comes.
             slot.permission = Permission::Owed;
         }
         self.set_owner(change.vip, Some(change.to), change.reason, now);
@@ -297,13 +298,19 @@ impl Agent {
     fn receive_permission(&mut self, from: NodeId, released: &HandedOver) {
         let me = self.me;
         let Some(slot) = self.slots.get_mut(&released.vip) else { return };
-        if slot.owner != Some(me) {
-            slot.early_permission = true;
+        let Permission::Awaiting(others) = &mut slot.permission else {
+            slot.early_permission |= slot.owner != Some(me);
             return;
-        }
-        let Permission::Awaiting(others) = &mut slot.permission else { return };
+        };
         others.remove(&from);
         if !others.is_empty() {
+            return;
+        }
+        if slot.owner != Some(me) {
+            slot.permission = Permission::Owed;
+            if slot.local == Local::Absent {
+                self.hand_over(released.vip);
+            }
             return;
         }
         slot.permission = Permission::Here;

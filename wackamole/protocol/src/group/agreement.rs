@@ -353,6 +353,10 @@ impl Group {
         if self.highest_accepted() != ballot {
             return;
         }
+        if self.is_acceptance_over(now) {
+            self.dirty = true; // some took too long to answer: asked anew with a higher ballot
+            return;
+        }
         let message = GroupMessage::Install {
             view: ballot,
             members: proposal.members.iter().map(|(&id, &i)| (id, i)).collect(),
@@ -362,6 +366,15 @@ impl Group {
         self.install(ballot, proposal.members, decision, now);
     }
 
+    /// Whether what this node accepted was so long ago that those who accepted it too may have gone on without it: it
+    /// may have been stopped meanwhile, or the install was late. Whoever installs goes on alone with old assignments then.
+    fn is_acceptance_over(&self, now: Instant) -> bool {
+        let patience = self.timing.failure_timeout.saturating_sub(self.timing.heartbeat);
+        self.accepted
+            .as_ref()
+            .is_some_and(|accepted| accepted.members.len() > 1 && now >= accepted.at + patience)
+    }
+
     fn install(
         &mut self,
         view: ViewId,
@@ -369,6 +382,9 @@ impl Group {
         decision: Vec<u8>,
         now: Instant,
     ) {
+        if self.is_acceptance_over(now) {
+            return;
+        }
         let Some(accepted) = &mut self.accepted else { return };
         if accepted.ballot != view || !accepted.awaits_install || accepted.members != members {
             return;
@@ -381,6 +397,7 @@ impl Group {
         for peer in self.peers.values_mut() {
             peer.frozen_at = None;
         }
+        self.give_up_messages_to_outsiders();
         self.hasten_heartbeat(now);
         self.dirty = true;
         let names = members.keys().copied().collect();

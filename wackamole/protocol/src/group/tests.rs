@@ -1,1 +1,267 @@
+//! Two or three engines by hand: what a datagram or a message does to one of them.
 
+mod lan;
+
+use std::collections::BTreeMap;
+
+use super::message::{GroupMessage, Refusal};
+use super::*;
+use crate::wire::Codec;
+use crate::wire::message::Fragment;
+use lan::{Lan, config, ms, name};
+
+fn ballot(epoch: u64, coordinator: usize) -> ViewId {
+    ViewId { epoch, coordinator: name(coordinator) }
+}
+
+fn keys(lan: &Lan, members: &[usize]) -> Vec<(NodeId, Incarnation)> {
+    members.iter().map(|&i| (name(i), lan.groups[i].incarnation)).collect()
+}
+
+fn propose(lan: &Lan, epoch: u64, coordinator: usize, members: &[usize]) -> GroupMessage {
+    let members = keys(lan, members);
+    GroupMessage::Propose { ballot: ballot(epoch, coordinator), members, digest: 0 }
+}
+
+/// The refusals that `node` has sent since the start.
+fn refusals(lan: &Lan, node: usize) -> Vec<Refusal> {
+    lan.messages
+        .iter()
+        .filter(|(from, _, _)| *from == node)
+        .filter_map(|(_, _, message)| match message {
+            GroupMessage::Refuse { why, .. } => Some(*why),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn nodes_that_hear_each_other_install_one_view_with_one_decision() {
+    let lan = Lan::agreed(3);
+
+    let ids: Vec<ViewId> =
+        lan.groups.iter().map(|group| group.view().expect("a view").id).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(ids[0].coordinator, name(0));
+    assert!(lan.views.iter().all(|(_, _, decision)| decision == b"decision"));
+    assert_eq!(lan.views.len(), 3);
+}
+
+#[test]
+fn a_ballot_that_is_not_higher_is_refused_and_one_by_somebody_else_ignored() {
+    let mut lan = Lan::agreed(3);
+    let highest = lan.groups[1].highest_accepted();
+
+    for epoch in [highest.epoch - 1, highest.epoch] {
+        let message = propose(&lan, epoch, 0, &[0, 1, 2]);
+        lan.tell(0, 1, message);
+    }
+    assert_eq!(refusals(&lan, 1), [Refusal::Outbid, Refusal::Outbid]);
+    let forged = propose(&lan, highest.epoch + 9, 2, &[0, 1, 2]);
+    lan.tell(0, 1, forged);
+
+    assert_eq!(lan.groups[1].highest_accepted(), highest);
+    assert_eq!(refusals(&lan, 1).len(), 2);
+}
+
+#[test]
+fn only_what_was_accepted_is_installed_and_only_once() {
+    let mut lan = Lan::agreed(3);
+    let accepted = lan.groups[1].highest_accepted();
+    let members = keys(&lan, &[0, 1, 2]);
+    let mark = lan.views.len();
+
+    for epoch in [accepted.epoch - 1, accepted.epoch, accepted.epoch + 1] {
+        let view = ballot(epoch, 0);
+        let decision = b"another".to_vec();
+        let install = GroupMessage::Install { view, members: members.clone(), decision };
+        lan.tell(0, 1, install);
+    }
+
+    assert_eq!(lan.views.len(), mark);
+    assert_eq!(lan.groups[1].view().expect("a view").id, accepted);
+}
+
+#[test]
+fn an_install_that_comes_after_the_others_may_have_gone_on_is_ignored() {
+    let mut lan = Lan::new(3);
+    lan.hold_back =
+        Some(|_, to, message| to == 2 && matches!(message, GroupMessage::Install { .. }));
+    lan.run_until(|lan| !lan.held_back.is_empty());
+    let held_back = core::mem::take(&mut lan.held_back);
+    lan.now = lan.now + ms(10_000);
+
+    lan.groups[2].handle_timeout(lan.now);
+    for (from, to, datagram) in held_back {
+        lan.deliver(from, to, &datagram);
+    }
+
+    assert!(lan.groups[2].view().is_none(), "ten seconds after it was accepted");
+    assert!(lan.views.iter().all(|(node, _, _)| *node != 2));
+}
+
+#[test]
+fn a_coordinator_whose_members_answer_too_late_asks_anew() {
+    let mut lan = Lan::new(2);
+    lan.hold_back =
+        Some(|_, to, message| to == 0 && matches!(message, GroupMessage::Accept { .. }));
+    lan.run_until(|lan| !lan.held_back.is_empty());
+    lan.hold_back = None;
+    let first = lan.groups[0].highest_accepted();
+    lan.run(ms(320));
+    for (from, to, datagram) in core::mem::take(&mut lan.held_back) {
+        lan.deliver(from, to, &datagram);
+    }
+    lan.run(ms(800));
+
+    let view = lan.groups[0].view().expect("a view").id;
+    assert!(view > first, "{view} after {first}");
+    assert_eq!(lan.groups[1].view().expect("a view").id, view);
+}
+
+#[test]
+fn an_earlier_start_and_an_unheard_member_are_refused() {
+    let mut lan = Lan::agreed(2);
+    let epoch = lan.groups[1].highest_accepted().epoch + 1;
+
+    let mut members = keys(&lan, &[0, 1]);
+    members[1].1 = Incarnation(1);
+    lan.tell(0, 1, GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0 });
+    let mut members = keys(&lan, &[0, 1]);
+    members.push((NodeId::from_name("nobody"), Incarnation(5)));
+    lan.tell(0, 1, GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0 });
+
+    assert_eq!(refusals(&lan, 1), [Refusal::NotMe, Refusal::Unheard]);
+}
+
+#[test]
+fn a_member_that_was_just_heard_is_not_dropped_and_its_promise_is_frozen_until_the_next_install() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    lan.cut.extend([(0, 2), (2, 0)]);
+    let epoch = lan.groups[1].highest_accepted().epoch + 1;
+    let message = propose(&lan, epoch, 0, &[0, 1]);
+    lan.tell(0, 1, message);
+
+    assert!(matches!(refusals(&lan, 1)[..], [Refusal::Debt { remaining_us: 125_001.. }]));
+    let frozen = |lan: &Lan| lan.groups[1].peer(name(2)).expect("a peer").frozen_at;
+    assert!(frozen(&lan).is_some());
+
+    lan.cut.clear();
+    lan.run(ms(1_500));
+    assert_eq!(frozen(&lan), None);
+    let members = |i: usize| lan.groups[i].view().map(|view| view.members.len());
+    assert_eq!((members(0), members(1), members(2)), (Some(3), Some(3), Some(3)));
+}
+
+#[test]
+fn a_debt_that_is_nearly_over_is_waited_out() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    // The last sign of the third, by the second's clock, was a moment ago; it takes the failure timeout to run out.
+    lan.cut.extend([(2, 0), (2, 1), (0, 2), (1, 2)]);
+    lan.keep_quiet = true;
+    let debt = |lan: &Lan| {
+        let group = &lan.groups[1];
+        group.peer(name(2)).expect("a peer").debt(&group.timing, lan.now)
+    };
+    while debt(&lan) > ms(60) {
+        lan.run(ms(5));
+    }
+    let epoch = lan.groups[1].highest_accepted().epoch + 1;
+    let message = propose(&lan, epoch, 0, &[0, 1]);
+    lan.tell(0, 1, message);
+
+    assert_eq!(refusals(&lan, 1), []);
+    assert_ne!(lan.groups[1].highest_accepted().epoch, epoch, "not yet");
+    lan.run(debt(&lan));
+    assert!(lan.groups[1].highest_accepted().epoch >= epoch);
+}
+
+#[test]
+fn what_is_under_way_to_a_silent_member_is_kept_and_to_an_outsider_dropped() {
+    let mut lan = Lan::agreed(3);
+    let all = [(0, 1), (1, 0), (2, 1), (1, 2)];
+    lan.cut.extend(all);
+    lan.groups[0].send(name(1), b"permission".to_vec(), lan.now);
+    lan.run_until(|lan| {
+        lan.groups[0].peer(name(1)).expect("a peer").link_state == LinkState::Silent
+    });
+    let idle = |lan: &Lan| lan.groups[0].peer(name(1)).expect("a peer").link.idle();
+    assert!(!idle(&lan) || lan.groups[0].view().is_some_and(|view| view.members.len() == 2));
+
+    lan.run(ms(1_000));
+    assert_eq!(lan.groups[0].view().expect("a view").members.len(), 2);
+    assert!(idle(&lan));
+}
+
+/// Seals a heartbeat as somebody would.
+fn sealed(cluster: &str, key: u8, header: Header) -> Vec<u8> {
+    let heartbeat = Heartbeat {
+        view: ViewId::NONE,
+        accepted: ViewId::NONE,
+        interval_us: 100_000,
+        echoes: vec![],
+    };
+    let key = crate::config::ClusterKey([key; 32]);
+    Codec::new(&key, cluster).seal(&header, &Body::Heartbeat(heartbeat))
+}
+
+#[test]
+fn bad_datagrams_are_counted_and_never_answered() {
+    let now = Instant::ORIGIN + ms(1_000);
+    let mut group = Group::new(&config(2, 0), 0, Incarnation::new(7, 7), now);
+    let good = Header {
+        from: name(1),
+        to: NodeId::EVERYBODY,
+        incarnation: Incarnation::new(3, 3),
+        sequence: 50,
+    };
+    let from = config(2, 0).nodes[1].addresses[0];
+    group.handle_datagram(from, &sealed("test", 7, good), now);
+    while group.poll_output().is_some() {}
+
+    let earlier = Incarnation::new(2, 9);
+    let mut broken = sealed("test", 7, Header { sequence: 51, ..good });
+    let last = broken.len() - 1;
+    broken[last] ^= 1;
+    let cases: [(Vec<u8>, Rejection); 9] = [
+        (sealed("test", 7, good), Rejection::Replayed),
+        (sealed("test", 7, Header { incarnation: earlier, ..good }), Rejection::Replayed),
+        (sealed("test", 8, Header { sequence: 51, ..good }), Rejection::WrongKey),
+        (broken, Rejection::WrongKey),
+        (sealed("prod", 7, Header { sequence: 51, ..good }), Rejection::OtherCluster),
+        (sealed("test", 7, Header { from: NodeId(77), ..good }), Rejection::UnknownNode),
+        (sealed("test", 7, Header { from: name(0), ..good }), Rejection::OwnName),
+        (sealed("test", 7, Header { to: NodeId(77), sequence: 51, ..good }), Rejection::NotForUs),
+        (b"garbage".to_vec(), Rejection::Malformed),
+    ];
+    let mut counted = BTreeMap::new();
+    for (datagram, rejection) in cases {
+        group.handle_datagram(from, &datagram, now);
+        *counted.entry(rejection).or_insert(0) += 1;
+        let outputs: Vec<GroupOutput> = core::iter::from_fn(|| group.poll_output()).collect();
+        let told = GroupOutput::Event(Event::Rejected { from, rejection });
+        assert_eq!(outputs, [told], "{rejection:?}");
+        assert_eq!(group.rejected(), &counted);
+    }
+    assert_eq!(group.peer(name(1)).expect("a peer").sequence, 50, "nothing bad is taken over");
+}
+
+#[test]
+fn a_message_that_cannot_be_decoded_is_counted() {
+    let mut lan = Lan::agreed(2);
+    let incarnation = lan.groups[0].incarnation;
+    let fragment = Fragment {
+        peer_incarnation: lan.groups[1].incarnation,
+        stream: u64::MAX,
+        number: 0,
+        last: true,
+        bytes: vec![0xff; 40],
+    };
+    let header = Header { from: name(0), to: name(1), incarnation, sequence: 100_000 };
+    let codec = Codec::new(&crate::config::ClusterKey([7; 32]), "test");
+    lan.deliver(0, 1, &codec.seal(&header, &Body::Fragment(fragment)));
+
+    assert_eq!(lan.groups[1].rejected().get(&Rejection::Malformed), Some(&1));
+}

@@ -25,6 +25,7 @@ impl Group {
     /// The state of each link, told to the log, and to the peers before the next heartbeat.
     fn refresh_links(&mut self, now: Instant) {
         let (me, timing) = (self.me, self.timing);
+        let members = self.view.as_ref().map(|view| &view.members);
         let mut changed = false;
         let mut news = Vec::new();
         for peer in self.peers.values_mut() {
@@ -40,7 +41,11 @@ impl Group {
                 peer.set_link_state(state, now);
                 if state == LinkState::Silent {
                     peer.forget();
-                    if let Some(incarnation) = peer.incarnation {
+                    // What is under way to a member is delivered as long as the view stands: it may be a permission, and
+                    // the silence may end before anybody is dropped.
+                    if let Some(incarnation) = peer.incarnation
+                        && members.is_none_or(|members| members.get(&peer.id) != Some(&incarnation))
+                    {
                         peer.link.reset(incarnation);
                     }
                 }
@@ -150,8 +155,23 @@ impl Group {
             })
     }
 
+    /// What is under way to silent peers that are in no view with us is not sent any more.
+    pub(super) fn give_up_messages_to_outsiders(&mut self) {
+        let members = self.view.as_ref().map(|view| &view.members);
+        for peer in self.peers.values_mut() {
+            if peer.link_state == LinkState::Silent
+                && !peer.link.idle()
+                && let Some(incarnation) = peer.incarnation
+                && members.is_none_or(|members| members.get(&peer.id) != Some(&incarnation))
+            {
+                peer.link.reset(incarnation);
+            }
+        }
+    }
+
     pub(super) fn lose_view(&mut self, why: &'static str, now: Instant) {
         self.view = None;
+        self.give_up_messages_to_outsiders();
         self.joining_since = now;
         self.wanted_since = None;
         self.dirty = true;

@@ -37,8 +37,15 @@ fn strike() -> impl Strategy<Value = Strike> {
 }
 
 fn bait() -> impl Strategy<Value = Bait> {
-    use Bait::{Accepted, Acquired, Installed, Proposed, Released};
-    prop_oneof![Just(Proposed), Just(Accepted), Just(Installed), Just(Released), Just(Acquired)]
+    use Bait::{Accepted, Acquired, Balance, Installed, Proposed, Released};
+    prop_oneof![
+        Just(Balance),
+        Just(Proposed),
+        Just(Accepted),
+        Just(Installed),
+        Just(Released),
+        Just(Acquired)
+    ]
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -152,7 +159,8 @@ fn gale(setting: &Setting, seed: u64, faults: &[(Fault, u64)]) {
     world.operation_us = (100, 900);
     world.disarm();
     world.heal();
-    world.run(ms(2_500));
+    // Whoever leaves with a VIP that nobody else knows waits for an heir for a while.
+    world.run(ms(4_000));
     for i in 0..setting.size {
         if !world.is_running(i) {
             world.start(i);

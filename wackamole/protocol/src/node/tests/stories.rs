@@ -1,6 +1,6 @@
 //! One behaviour each, with three or so nodes.
 
-use super::world::{World, ms};
+use super::world::{Bait, Strike, World, ms};
 use crate::event::{Event, Reason};
 
 fn serving(nodes: usize, vips: u8) -> World {
@@ -195,4 +195,24 @@ fn a_thousand_vips_fit() {
     world.power_loss(0);
     world.run(ms(420));
     world.assert_covered();
+}
+
+#[test]
+fn a_permission_that_meets_a_broken_link_arrives_when_the_link_is_whole_again() {
+    for length in (360..600).step_by(10) {
+        let mut world = serving(3, 9);
+        world.power_loss(2);
+        world.run(ms(2_000));
+        world.start(2);
+        world.set_trap(Bait::Balance, Strike::Cut(1, 2));
+        world.set_trap(Bait::Balance, Strike::Cut(2, 1));
+        while world.cut.is_empty() {
+            world.run(ms(1));
+        }
+        world.run(ms(length));
+        world.heal();
+        world.run(ms(5_000));
+        world.assert_covered();
+        world.assert_balanced();
+    }
 }

@@ -47,6 +47,7 @@ pub(super) enum Bait {
     Installed,
     Released,
     Acquired,
+    Balance,
 }
 
 impl Bait {
@@ -57,6 +58,7 @@ impl Bait {
             Self::Installed => matches!(event, Event::ViewInstalled { .. }),
             Self::Released => matches!(event, Event::Released { .. }),
             Self::Acquired => matches!(event, Event::Acquired { .. }),
+            Self::Balance => matches!(event, Event::BalanceRound { .. }),
         }
     }
 }
