@@ -106,9 +106,9 @@ fn a_coordinator_whose_members_answer_too_late_asks_anew() {
     lan.hold_back =
         Some(|_, to, message| to == 0 && matches!(message, GroupMessage::Accept { .. }));
     lan.run_until(|lan| !lan.held_back.is_empty());
-    lan.hold_back = None;
     let first = lan.groups[0].highest_accepted();
     lan.run(ms(320));
+    lan.hold_back = None;
     for (from, to, datagram) in core::mem::take(&mut lan.held_back) {
         lan.deliver(from, to, &datagram);
     }
@@ -139,6 +139,8 @@ fn a_member_that_was_just_heard_is_not_dropped_and_its_promise_is_frozen_until_t
     let mut lan = Lan::agreed(3);
     lan.run(ms(250));
     lan.cut.extend([(0, 2), (2, 0)]);
+    lan.keep_quiet = true;
+    lan.run(ms(700));
     let epoch = lan.groups[1].highest_accepted().epoch + 1;
     let message = propose(&lan, epoch, 0, &[0, 1]);
     lan.tell(0, 1, message);
@@ -148,6 +150,7 @@ fn a_member_that_was_just_heard_is_not_dropped_and_its_promise_is_frozen_until_t
     assert!(frozen(&lan).is_some());
 
     lan.cut.clear();
+    lan.keep_quiet = false;
     lan.run(ms(1_500));
     assert_eq!(frozen(&lan), None);
     let members = |i: usize| lan.groups[i].view().map(|view| view.members.len());
