@@ -5,6 +5,9 @@
 //! what is held is announced at once, again at growing spacing, and then at a low rate. Whether an address is really
 //! there is the worker's knowledge, never assumed here.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 

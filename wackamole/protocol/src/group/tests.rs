@@ -106,9 +106,9 @@ fn a_coordinator_whose_members_answer_too_late_asks_anew() {
     lan.hold_back =
         Some(|_, to, message| to == 0 && matches!(message, GroupMessage::Accept { .. }));
     lan.run_until(|lan| !lan.held_back.is_empty());
-    lan.hold_back = None;
     let first = lan.groups[0].highest_accepted();
     lan.run(ms(320));
+    lan.hold_back = None;
     for (from, to, datagram) in core::mem::take(&mut lan.held_back) {
         lan.deliver(from, to, &datagram);
     }

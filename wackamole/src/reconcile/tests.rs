@@ -1,0 +1,190 @@
+//! The reconciler alone: single rules, then anything in any order with its invariants after every step.
+
+mod anything;
+
+use std::net::IpAddr;
+
+use wackamole_protocol::vip::VipAddress;
+
+use super::*;
+
+fn vip(i: u8) -> Arc<Vip> {
+    let address =
+        VipAddress { address: IpAddr::from([10, 0, 0, i]), prefix: 32, interface: "eth0".into() };
+    Arc::new(Vip::new(format!("v{i}"), vec![address]))
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn start() -> Instant {
+    Instant::ORIGIN + ms(1_000)
+}
+
+/// One VIP that is wanted from generation 1 on.
+fn wanted() -> (Reconciler, VipId) {
+    let mut reconciler = Reconciler::new([vip(0)]);
+    let id = vip(0).id();
+    reconciler.handle_desired(1, &BTreeSet::from([id]), start());
+    (reconciler, id)
+}
+
+/// The same, acquired and announced at the start.
+fn held() -> (Reconciler, VipId) {
+    let (mut reconciler, id) = wanted();
+    let work = reconciler.poll_work().expect("an acquire");
+    done(&mut reconciler, &work, Ok(()), start());
+    assert!(matches!(next(&mut reconciler), Some(Action::Announce(_))));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Held { vip: id, generation: 1 }]);
+    (reconciler, id)
+}
+
+fn next(reconciler: &mut Reconciler) -> Option<Action> {
+    reconciler.poll_work().map(|work| work.action)
+}
+
+fn done(reconciler: &mut Reconciler, work: &Work, result: Result<(), AddressError>, now: Instant) {
+    reconciler.handle_event(AddressEvent::Done { ticket: work.ticket, result }, now);
+}
+
+fn outcomes(reconciler: &mut Reconciler) -> Vec<AddressOutcome> {
+    std::iter::from_fn(|| reconciler.poll_outcome()).collect()
+}
+
+fn trouble() -> AddressError {
+    AddressError::Other("out of memory".into())
+}
+
+#[test]
+fn releases_come_before_acquires() {
+    let mut reconciler = Reconciler::new([vip(0), vip(1)]);
+    let (first, second) = (vip(0).id(), vip(1).id());
+    reconciler.handle_desired(1, &BTreeSet::from([first]), start());
+    let work = reconciler.poll_work().expect("an acquire");
+    done(&mut reconciler, &work, Ok(()), start());
+    assert!(matches!(next(&mut reconciler), Some(Action::Announce(_))));
+
+    reconciler.handle_desired(2, &BTreeSet::from([second]), start());
+    assert!(matches!(next(&mut reconciler), Some(Action::Release(_))));
+    assert!(matches!(next(&mut reconciler), Some(Action::Acquire(_))));
+}
+
+#[test]
+fn an_announcement_is_repeated_at_growing_spacing_then_now_and_then() {
+    let (mut reconciler, _) = held();
+    let mut at = start();
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let due = reconciler.poll_timeout().at;
+        pauses.push(due.since(at));
+        at = due;
+        reconciler.handle_timeout(at);
+        assert!(matches!(next(&mut reconciler), Some(Action::Announce(_))));
+        assert!(reconciler.poll_work().is_none(), "one at a time");
+    }
+    assert_eq!(pauses[..4], [ms(1_100), ms(2_200), ms(4_400), ms(8_800)]);
+    assert!(pauses[4..].iter().all(|p| (ms(60_000)..=ms(100_000)).contains(p)), "{pauses:?}");
+}
+
+#[test]
+fn a_failing_acquire_is_tried_again_at_growing_and_bounded_pauses_and_offered_to_others() {
+    let (mut reconciler, id) = wanted();
+    let mut at = start();
+    let mut pauses = Vec::new();
+    for failures in 1..=14 {
+        let work = reconciler.poll_work().expect("an acquire");
+        assert!(matches!(work.action, Action::Acquire(_)));
+        done(&mut reconciler, &work, Err(trouble()), at);
+        let told = outcomes(&mut reconciler);
+        let error = trouble().to_string();
+        let given_up = failures >= 3;
+        assert_eq!(told, [AddressOutcome::Failed { vip: id, generation: 1, error, given_up }]);
+        let due = reconciler.poll_timeout().at;
+        pauses.push(due.since(at));
+        at = due;
+        reconciler.handle_timeout(at);
+    }
+    assert_eq!(pauses[..4], [ms(10), ms(20), ms(40), ms(80)]);
+    assert_eq!(pauses[10..], [RETRY_MAX; 4]);
+}
+
+#[test]
+fn what_will_never_succeed_is_offered_to_others_at_once() {
+    let (mut reconciler, _) = wanted();
+    let work = reconciler.poll_work().expect("an acquire");
+    done(&mut reconciler, &work, Err(AddressError::NoInterface("eth0".into())), start());
+    let told = outcomes(&mut reconciler);
+    assert!(matches!(told[..], [AddressOutcome::Failed { given_up: true, .. }]), "{told:?}");
+}
+
+#[test]
+fn new_hope_ends_a_pause() {
+    let (mut reconciler, _) = wanted();
+    let mut at = start();
+    for _ in 0..10 {
+        let work = reconciler.poll_work().expect("an acquire");
+        done(&mut reconciler, &work, Err(trouble()), at);
+        at = reconciler.poll_timeout().at;
+        reconciler.handle_timeout(at);
+    }
+    let work = reconciler.poll_work().expect("an acquire");
+    done(&mut reconciler, &work, Err(trouble()), at);
+    assert!(reconciler.poll_timeout().at >= at + RETRY_MAX);
+    reconciler.handle_event(AddressEvent::InterfacesChanged, at);
+    assert_eq!(reconciler.poll_timeout().at, at + RETRY_FIRST);
+}
+
+#[test]
+fn a_vip_of_which_something_vanished_is_released_before_it_is_told_as_released() {
+    let (mut reconciler, id) = held();
+    reconciler.handle_event(AddressEvent::Vanished(id), start());
+    outcomes(&mut reconciler);
+    reconciler.handle_desired(2, &BTreeSet::new(), start());
+
+    assert_eq!(outcomes(&mut reconciler), [], "its other addresses may be there");
+    let work = reconciler.poll_work().expect("a release");
+    assert!(matches!(work.action, Action::Release(_)));
+    done(&mut reconciler, &work, Ok(()), start());
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Released { vip: id, generation: 2 }]);
+}
+
+#[test]
+fn a_vip_that_could_not_be_put_back_is_released_before_it_is_told_as_released() {
+    let (mut reconciler, id) = held();
+    reconciler.handle_event(AddressEvent::Vanished(id), start());
+    let at = reconciler.poll_timeout().at;
+    reconciler.handle_timeout(at);
+    let work = reconciler.poll_work().expect("an acquire");
+    done(&mut reconciler, &work, Err(trouble()), at);
+    outcomes(&mut reconciler);
+    reconciler.handle_desired(2, &BTreeSet::new(), at);
+
+    assert_eq!(outcomes(&mut reconciler), [], "its other addresses may be there");
+    assert!(matches!(next(&mut reconciler), Some(Action::Release(_))));
+}
+
+#[test]
+fn somebody_else_s_address_is_not_waited_for() {
+    let (mut reconciler, id) = wanted();
+    let work = reconciler.poll_work().expect("an acquire");
+    done(&mut reconciler, &work, Err(AddressError::Conflict("10.0.0.0/32".into())), start());
+    outcomes(&mut reconciler);
+    reconciler.handle_desired(2, &BTreeSet::new(), start());
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Released { vip: id, generation: 2 }]);
+}
+
+#[test]
+fn what_is_not_answered_is_told_once_and_nobody_else_may_have_it() {
+    let (mut reconciler, _) = wanted();
+    let work = reconciler.poll_work().expect("an acquire");
+    reconciler.handle_timeout(start() + STUCK);
+    let told = outcomes(&mut reconciler);
+    assert!(matches!(told[..], [AddressOutcome::Failed { given_up: false, .. }]), "{told:?}");
+    assert_eq!(reconciler.poll_timeout(), Deadline::NEVER);
+
+    reconciler.handle_desired(2, &BTreeSet::new(), start() + STUCK);
+    assert_eq!(outcomes(&mut reconciler), [], "the acquire may yet complete");
+    done(&mut reconciler, &work, Ok(()), start() + ms(60_000));
+    assert!(matches!(next(&mut reconciler), Some(Action::Release(_))));
+}
