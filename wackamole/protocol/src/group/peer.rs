@@ -118,6 +118,7 @@ impl Peer {
         self.incarnation = Some(incarnation);
         self.window = ReplayWindow::default();
         self.sequence = 0;
+        self.accepted = ViewId::NONE;
         self.forget();
         self.link.reset(incarnation);
     }
