@@ -8,6 +8,7 @@ use wackamole_protocol::time::Duration;
 use crate::fault::Fault;
 use crate::netem::Knob;
 use crate::scenario::Scenario;
+use crate::scenario::schema::ChaosFault;
 
 const TICK: Duration = Duration::from_millis(1);
 /// A chain of losses rarer than that is taken for impossible.
@@ -78,7 +79,9 @@ impl Bounds {
             + repetitions * 3;
         // A link that works one way is believed when both ends have been alive for one and a half heartbeats since; whoever
         // hears both first refuses, then lets its promise to one of them run out (docs/protocol.md, "Promises").
-        let one_way = faults().any(|fault| matches!(fault, Fault::Cut { .. }));
+        let chaos = scenario.chaos.iter().flat_map(|chaos| &chaos.faults);
+        let one_way = faults().any(|fault| matches!(fault, Fault::Cut { .. }))
+            || chaos.into_iter().any(|fault| *fault == ChaosFault::Cut);
         let debt =
             if one_way { timing.failure_timeout + 4 * timing.heartbeat } else { Duration::ZERO };
         let cover = cover + debt;
