@@ -11,7 +11,7 @@ const SEEDS: u64 = 2;
 
 #[test]
 fn every_scenario_keeps_every_promise() {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let scenarios = Scenario::load_all(&[folder]).unwrap_or_else(|error| panic!("{error}"));
     assert!(scenarios.len() >= 15);
     let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -24,7 +24,7 @@ fn every_scenario_keeps_every_promise() {
 
 #[test]
 fn titles_and_names_are_unique() {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let scenarios = Scenario::load_all(&[folder]).unwrap_or_else(|error| panic!("{error}"));
     let titles: std::collections::BTreeSet<_> = scenarios.iter().map(|s| &s.title).collect();
     assert_eq!(titles.len(), scenarios.len());

@@ -14,7 +14,7 @@ const CHAOS_LINES: usize = 120;
 
 #[test]
 fn timelines_are_as_they_were() {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let scenarios = Scenario::load_all(&[folder]).unwrap_or_else(|error| panic!("{error}"));
     let mut changed = Vec::new();
     for scenario in &scenarios {

@@ -51,6 +51,7 @@ fn wait_for(worker: &mut Worker, count: usize) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a measurement of real time, printed and not judged")]
 fn elapsed(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
