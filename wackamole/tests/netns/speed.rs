@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use std::time::Instant;
 use wackamole::env::{Action, AddressEvent};
 
 use crate::kernel::{Kernel, cable};
