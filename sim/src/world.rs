@@ -1,7 +1,7 @@
 //! One run: a scenario with one seed, from the first tick to the last.
 //!
 //! The world owns turmoil's simulation and the schedule. Its loop applies the faults that are due, lets every machine run
-//! for one tick, and has the checkers look. [`World::apply`] is the only place where anything is done to the world, so
+//! for one tick, and has the checkers look. `World::apply` is the only place where anything is done to the world, so
 //! turmoil and the segment are always told together.
 
 use std::cell::RefCell;

@@ -1,8 +1,7 @@
 //! How long address work takes. Printed, not asserted: the machine may be busy.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use std::time::Instant;
 use wackamole::env::{Action, AddressEvent};
 
 use crate::kernel::{Kernel, cable};
