@@ -316,6 +316,9 @@ impl Group {
             if coordinator == self.me && (!alive || self.proposal.is_none()) {
                 // One of those we asked is gone, or has refused: ask anew as soon as there is hope.
                 due = now;
+            } else if self.has_moved_on(coordinator, accepted.ballot) {
+                // Nobody installs it any more: as if it had not been accepted.
+                due = due.max(self.settled_at(target, wanted_since));
             } else if alive || target.contains_key(&coordinator) {
                 due = due.max(accepted.at + timeout + patience);
             }
@@ -328,6 +331,12 @@ impl Group {
             due = due.max(*until);
         }
         Some(due)
+    }
+
+    /// Whether the proposer of a ballot has accepted a higher one since. A node that was stopped accepts what was proposed
+    /// to it long ago.
+    fn has_moved_on(&self, proposer: NodeId, ballot: ViewId) -> bool {
+        self.peers.get(&proposer).is_some_and(|peer| peer.accepted > ballot)
     }
 
     /// The proposal would take live members away from a view that is at least as large: they would refuse.
