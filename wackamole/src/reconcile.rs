@@ -353,6 +353,7 @@ impl Reconciler {
         } else {
             (Operation::Release, Action::Release(entry.vip.clone()))
         };
+        entry.actual = Actual::Unknown; // under way; what is about to go is not announced
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         entry.in_flight = Some((ticket, operation));

@@ -76,6 +76,17 @@ fn weather(size: usize, seed: u64, faults: &[(Fault, u64)]) {
     world.assert_balanced();
 }
 
+#[test]
+fn a_proposal_that_its_proposer_has_given_up_delays_no_merge() {
+    let faults = [
+        (Fault::Leave(2), 1),
+        (Fault::PowerLoss(1), 401),
+        (Fault::Start(1), 11),
+        (Fault::Pause(0, 500), 1),
+    ];
+    weather(3, 0, &faults);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
