@@ -357,7 +357,6 @@ impl Reconciler {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         entry.in_flight = Some((ticket, operation));
-        entry.actual = Actual::Unknown; // until the worker says how it ended
         entry.in_flight_since = now;
         entry.stuck_told = false;
         self.tickets.insert(ticket, vip);

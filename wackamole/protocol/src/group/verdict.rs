@@ -335,12 +335,6 @@ impl Group {
         Some(due)
     }
 
-    /// Whether the proposer of a ballot has accepted a higher one since. A node that was stopped accepts what was proposed
-    /// to it long ago.
-    fn has_moved_on(&self, proposer: NodeId, ballot: ViewId) -> bool {
-        self.peers.get(&proposer).is_some_and(|peer| peer.accepted > ballot)
-    }
-
     /// The proposal would take live members away from a view that is at least as large: they would refuse.
     fn would_rob_a_view(&self, target: &BTreeMap<NodeId, Incarnation>) -> bool {
         self.peers.values().any(|peer| {
