@@ -90,6 +90,8 @@ pub struct Segment {
     pub journal: Journal,
     /// What each daemon is doing.
     pub daemons: Vec<Daemon>,
+    /// Daemons that have been told to leave.
+    pub leaving: Vec<bool>,
     /// Which address work goes wrong.
     pub sabotage: Vec<Sabotage>,
     /// How long a frame takes at least.
@@ -132,6 +134,7 @@ impl Segment {
             clients,
             journal: Journal::default(),
             daemons: vec![Daemon::Off; nodes],
+            leaving: vec![false; nodes],
             sabotage: Vec::new(),
             hop,
             machines: (0..nodes).map(|_| Machine::default()).collect(),

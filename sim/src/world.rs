@@ -257,7 +257,7 @@ impl<'a> World<'a> {
             Fault::PowerLoss(nodes) => nodes.iter().for_each(|&node| self.power_loss(node)),
             Fault::Kill(nodes) => nodes.iter().for_each(|&node| self.kill(node)),
             Fault::Restart(nodes) => nodes.iter().for_each(|&node| self.restart(node)),
-            Fault::Stop(nodes) => nodes.iter().for_each(|&node| self.machines[node].stop()),
+            Fault::Stop(nodes) => nodes.iter().for_each(|&node| self.stop(node)),
             Fault::Pause(nodes) => nodes.iter().for_each(|&node| self.pause(node)),
             Fault::Resume(nodes) => nodes.iter().for_each(|&node| self.resume(node)),
             Fault::Partition(_) | Fault::Cut { .. } | Fault::HealAll | Fault::Heal(_) => {
@@ -302,6 +302,11 @@ impl<'a> World<'a> {
         }
     }
 
+    fn stop(&mut self, node: usize) {
+        self.machines[node].stop();
+        self.segment.borrow_mut().leaving[node] = true;
+    }
+
     fn power_loss(&mut self, node: usize) {
         self.kill(node);
         let mut segment = self.segment.borrow_mut();
@@ -319,6 +324,7 @@ impl<'a> World<'a> {
             }
             segment.set_daemon(node, Daemon::Running(now));
             segment.forget_deleted(node);
+            segment.leaving[node] = false;
             segment.journal.push(now, What::Started { node });
         }
         self.machines[node].forget_daemon();

@@ -70,10 +70,11 @@ impl Glance<'_> {
         deadline
     }
 
-    /// The daemon runs, is not paused, and has run long enough to own VIPs.
+    /// The daemon runs, is not paused or leaving, and has run long enough to own VIPs.
     pub fn is_mature(&self, node: usize) -> bool {
         let Daemon::Running(since) = self.segment.daemons[node] else { return false };
-        self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature
+        !self.segment.leaving[node]
+            && self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature
     }
 
     /// The daemon runs and is not paused.

@@ -116,14 +116,19 @@ impl Chaos<'_> {
                     events.push((at, Fault::Restart(vec![node])));
                 }
             }
-            (ChaosFault::Partition, _) => {
+            (ChaosFault::Partition, _) if nodes > 1 => {
                 let mut groups = vec![Vec::new(), Vec::new()];
                 for node in 0..nodes {
                     groups[self.rng.below(2) as usize].push(node);
                 }
+                for group in 0..2 {
+                    if groups[group].is_empty() {
+                        let lonely = groups[1 - group].remove(0);
+                        groups[group].push(lonely);
+                    }
+                }
                 // The client stays with the first group, so that it is never alone.
-                let first = usize::from(groups[0].is_empty());
-                groups[first].push(nodes);
+                groups[0].push(nodes);
                 events.push((at, Fault::Partition(groups)));
             }
             (ChaosFault::Cut, _) if nodes > 1 => {
@@ -136,7 +141,7 @@ impl Chaos<'_> {
                 let vip = self.rng.below(vips as u64) as usize;
                 events.push((at, Fault::FlushAddress { node: None, vip }));
             }
-            (ChaosFault::Cut, _)
+            (ChaosFault::Cut | ChaosFault::Partition, _)
             | (
                 ChaosFault::PowerLoss | ChaosFault::Kill | ChaosFault::Stop | ChaosFault::Pause,
                 None,
