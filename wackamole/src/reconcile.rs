@@ -60,6 +60,8 @@ struct Entry {
     /// The outcome for that generation has been told.
     told: bool,
     actual: Actual,
+    /// What `actual` was before the work in flight.
+    before: Actual,
     in_flight: Option<(u64, Operation)>,
     in_flight_since: Instant,
     stuck_told: bool,
@@ -96,14 +98,15 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Nothing is desired, and nothing known of what is there.
+    /// Nothing is desired, and nothing is there: the machine has been cleaned up.
     pub fn new(vips: impl IntoIterator<Item = Arc<Vip>>) -> Self {
         let entry = |vip: Arc<Vip>| Entry {
             vip,
             desired: false,
             generation: 0,
             told: true,
-            actual: Actual::Unknown,
+            actual: Actual::Absent,
+            before: Actual::Absent,
             in_flight: None,
             in_flight_since: Instant::ORIGIN,
             stuck_told: false,
@@ -217,10 +220,12 @@ impl Reconciler {
             }
             (Operation::Release, Ok(())) => entry.actual = Actual::Absent,
             (operation, Err(error)) => {
-                // What was there before a failed acquire may be there still, as after a failed release: nothing counts as
-                // released before a release has succeeded. Somebody else's address is not ours to take away.
-                entry.actual = match error {
-                    AddressError::Conflict(_) if operation == Operation::Acquire => Actual::Absent,
+                // A failed acquire leaves nothing of its own behind, but what was there before it may be there still, as
+                // after a failed release: that counts as released only when a release has succeeded. Somebody else's
+                // address is not ours to take away.
+                entry.actual = match (operation, &error) {
+                    (Operation::Acquire, AddressError::Conflict(_)) => Actual::Absent,
+                    (Operation::Acquire, _) if entry.before == Actual::Absent => Actual::Absent,
                     _ => Actual::Unknown,
                 };
                 entry.failures += 1;
@@ -353,6 +358,7 @@ impl Reconciler {
         } else {
             (Operation::Release, Action::Release(entry.vip.clone()))
         };
+        entry.before = entry.actual;
         entry.actual = Actual::Unknown; // under way; what is about to go is not announced
         let ticket = self.next_ticket;
         self.next_ticket += 1;
