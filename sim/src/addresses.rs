@@ -120,7 +120,10 @@ impl SimAddresses {
             return Ok(());
         };
         let refused = segment.sabotage(now, self.node, vip).is_some();
+        let present = segment.kernels.answers(self.node, vip);
         match &job.action {
+            // Whatever a kernel refuses, an address that is not there is released.
+            Action::Release(_) if !present => {}
             Action::Acquire(_) | Action::Release(_) if refused => {
                 return Err(AddressError::Other("refused by the scenario".to_owned()));
             }
