@@ -218,7 +218,11 @@ impl Node {
             && (self.agent.is_empty() && self.group.is_idle() || now >= until)
         {
             self.departure = Departure::Done;
-            self.group.leave();
+            if self.agent.is_empty() {
+                self.group.leave();
+            } else {
+                self.group.fall_silent();
+            }
             while let Some(output) = self.group.poll_output() {
                 self.handle_group(output, now);
             }

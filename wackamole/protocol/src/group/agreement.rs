@@ -95,7 +95,8 @@ impl Group {
             self.attempt_at = Some(now + debt);
             return;
         }
-        self.epoch += 1;
+        // A member that claims the last epoch of all stops the agreement, not the daemon.
+        self.epoch = self.epoch.saturating_add(1);
         let ballot = ViewId { epoch: self.epoch, coordinator: self.me };
         self.event(Event::Proposed { ballot, members: members.keys().copied().collect() });
         self.deferred = None;

@@ -382,9 +382,14 @@ impl Group {
     pub fn leave(&mut self) {
         if !self.left {
             self.send_leave();
-            self.left = true;
-            self.view = None;
+            self.fall_silent();
         }
+    }
+
+    /// Ends without a word: something may still be held, so the peers must take the time that it takes them to notice.
+    pub fn fall_silent(&mut self) {
+        self.left = true;
+        self.view = None;
     }
 
     /// What to do next; `None` when the caller may wait.
