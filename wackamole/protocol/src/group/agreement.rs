@@ -13,6 +13,10 @@ use crate::time::{Duration, Instant};
 use super::message::{GroupMessage, MemberKey, Refusal};
 use super::{EARLY_MESSAGES_MAX, Group, GroupOutput, InstalledView};
 
+/// How often a proposal that was refused for a better set is tried again at the pace of heartbeats: those who see a
+/// machine die a moment later than we do agree with us by then.
+const BETTER_RETRIES: u32 = 4;
+
 /// The highest ballot accepted.
 #[derive(Clone, Debug)]
 pub(super) struct Accepted {
@@ -318,7 +322,7 @@ impl Group {
             Refusal::Outbid => heartbeat / 4 * (1 + self.rank()),
             Refusal::NotMe | Refusal::Unheard => heartbeat / 2,
             // The refuser may learn within a heartbeat what we know; if it then still refuses it knows more than we do.
-            Refusal::Better if self.refusals == 0 => heartbeat,
+            Refusal::Better if self.refusals < BETTER_RETRIES => heartbeat,
             Refusal::Better => self.timing.failure_timeout,
             Refusal::Debt { remaining_us } => Duration::from_micros(remaining_us.into()),
         };

@@ -367,7 +367,9 @@ impl Group {
                 .any(|peer| target.contains_key(&peer.id) && peer.view != ViewId::NONE);
         if !somebody_serves {
             let complete = target.len() == self.ranks.len();
-            let listened = self.joining_since + self.timing.failure_timeout + self.timing.heartbeat;
+            // Whoever has just started has heard nobody yet; later a silent peer has been silent for the failure timeout.
+            let heard_of = self.started_at + self.timing.failure_timeout;
+            let listened = heard_of.max(self.joining_since) + self.timing.heartbeat;
             return if complete { wanted_since } else { wanted_since.max(listened) };
         }
         let shrinking = self
