@@ -1,5 +1,6 @@
 //! A run as a picture: a lane for each VIP, coloured by its holder; faults are vertical marks, dark time is red, an
-//! overlap is hatched. One HTML file that needs nothing else.
+//! overlap is hatched; who holds a VIP in another part of a split network has the lower half of the lane. One HTML file that
+//! needs nothing else.
 
 use std::fmt::Write as _;
 
@@ -72,13 +73,22 @@ fn lanes(svg: &mut String, scenario: &Scenario, outcome: &Outcome, x: &impl Fn(D
             y + 15
         );
     }
-    for (node, stretch) in holdings(&outcome.entries, outcome.simulated) {
+    let mut drawn: Vec<Stretch> = Vec::new();
+    let mut holdings = holdings(&outcome.entries, outcome.simulated);
+    holdings.sort_by_key(|(_, stretch)| stretch.from);
+    for (node, stretch) in holdings {
         let name = format!(
             "{} holds {}",
             scenario.nodes[node].name,
             scenario.vips[stretch.vip].vip.name()
         );
-        rectangle(svg, &stretch, x, 2, 16, colour(node), &name);
+        // Who holds it beside another, in another part of the network, gets the lower half of the lane.
+        let beside = drawn.iter().any(|d| d.vip == stretch.vip && d.to > stretch.from);
+        let (offset, height) = if beside { (10, 8) } else { (2, 16) };
+        rectangle(svg, &stretch, x, offset, height, colour(node), &name);
+        if !beside {
+            drawn.push(stretch);
+        }
     }
     for overlap in overlaps(&outcome.entries, outcome.simulated) {
         rectangle(svg, &overlap, x, 2, 16, "url(#hatch)", "two kernels answer");
@@ -93,6 +103,7 @@ fn lanes(svg: &mut String, scenario: &Scenario, outcome: &Outcome, x: &impl Fn(D
 
 fn faults(svg: &mut String, scenario: &Scenario, entries: &[Entry], x: &impl Fn(Duration) -> f64) {
     let bottom = TOP + LANE * scenario.vips.len() as u32;
+    let mut labelled_to = 0.0;
     for entry in entries {
         let (text, stroke) = match &entry.what {
             What::Fault { text, .. } => (text.clone(), "#555"),
@@ -100,7 +111,12 @@ fn faults(svg: &mut String, scenario: &Scenario, entries: &[Entry], x: &impl Fn(
             _ => continue,
         };
         let (x, text) = (x(entry.at), escape(&text));
-        let short: String = text.chars().take(40).collect();
+        // Labels on top of each other could not be read; the mark tells when pointed at.
+        let readable = x >= labelled_to;
+        let short: String = text.chars().take(if readable { 40 } else { 0 }).collect();
+        if readable {
+            labelled_to = x + 14.0;
+        }
         let _ = writeln!(
             svg,
             "<g stroke=\"{stroke}\"><line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{}\" y2=\"{bottom}\" stroke-dasharray=\"3 2\"/>\
