@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use tokio::sync::Notify;
-use wackamole::env::{Action, AddressError, AddressEvent, Addresses, Work};
+use wackamole::env::{Action, AddressError, AddressEvent, Addresses, Lease, Work};
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
 
@@ -130,7 +130,8 @@ impl SimAddresses {
             Action::Acquire(_) => segment.acquire(now, self.node, vip),
             Action::Release(_) => segment.release(now, self.node, vip),
             Action::Announce(_) => segment.announce(now, self.node, vip),
-            Action::CleanUp => segment.clean_up(now, self.node),
+            Action::Probe(_) => {}
+            Action::FenceNode(_) | Action::CleanUp => segment.clean_up(now, self.node),
         }
         Ok(())
     }
@@ -140,9 +141,11 @@ impl Addresses for SimAddresses {
     fn submit(&self, work: Work) {
         let vip = match &work.action {
             Action::CleanUp => None,
-            Action::Acquire(vip) | Action::Release(vip) | Action::Announce(vip) => {
-                Some(self.index(vip.id()))
-            }
+            Action::FenceNode(_) => None,
+            Action::Acquire(vip)
+            | Action::Release(vip)
+            | Action::Announce(vip)
+            | Action::Probe(vip) => Some(self.index(vip.id())),
         };
         let mut worker = self.worker.borrow_mut();
         let started = worker.busy_until.max(world_time());
@@ -151,6 +154,8 @@ impl Addresses for SimAddresses {
         worker.jobs.push_back(Job { ticket: work.ticket, action: work.action, vip, due });
         self.bell.notify_one();
     }
+
+    fn renew(&self, _lease: Lease) {}
 
     async fn next(&self) -> AddressEvent {
         loop {

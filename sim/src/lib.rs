@@ -14,6 +14,7 @@ pub mod check;
 pub mod clients;
 pub mod clock;
 pub mod connectivity;
+pub mod disk;
 pub mod fault;
 pub mod gate;
 pub mod journal;

@@ -11,10 +11,12 @@ use wackamole_protocol::config::NodeConfig;
 use wackamole_protocol::id::Incarnation;
 use wackamole_protocol::node::Node;
 use wackamole_protocol::status::Status;
+use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::{Vip, VipId};
 
 use crate::addresses::SimAddresses;
 use crate::clock::{Oscillator, SimClock, world_time};
+use crate::disk::{Platter, SimDisk};
 use crate::gate::Gate;
 use crate::journal::What;
 use crate::network::SimNetwork;
@@ -33,6 +35,8 @@ pub struct Machine {
     rng: RefCell<Rng>,
     /// The stored counter of starts.
     starts: Cell<u32>,
+    /// What is on its disk.
+    platter: Platter,
     /// Its clock.
     pub oscillator: Rc<Cell<Oscillator>>,
     /// Closed while the daemon is paused.
@@ -61,6 +65,7 @@ impl Machine {
             segment,
             rng: RefCell::new(rng),
             starts: Cell::new(0),
+            platter: Platter::default(),
             oscillator: Rc::default(),
             gate: Rc::default(),
             shutdown: RefCell::default(),
@@ -136,6 +141,7 @@ impl Machine {
             self.operation,
             rng,
         );
+        let disk = SimDisk::new(Rc::clone(&self.platter), Duration::from_millis(1));
         let (sender, mut commands) = mpsc::channel(1);
         *self.commands.borrow_mut() = Some(sender);
         let shutdown = Rc::new(Notify::new());
@@ -157,6 +163,7 @@ impl Machine {
             &network,
             &clock,
             &addresses,
+            &disk,
             &mut commands,
             &mut observe,
             shutdown.notified(),

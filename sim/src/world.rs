@@ -503,6 +503,7 @@ fn node_config(scenario: &Scenario, node: usize) -> NodeConfig {
         name: scenario.nodes[index].name.clone(),
         addresses: vec![SocketAddr::new(IpAddr::V4(node_address(index)), PORT)],
         weight: scenario.nodes[index].weight,
+        witness: scenario.nodes[index].witness,
     };
     let id = |index: usize| NodeId::from_name(&scenario.nodes[index].name);
     NodeConfig {
@@ -521,5 +522,6 @@ fn node_config(scenario: &Scenario, node: usize) -> NodeConfig {
         timing: scenario.timing,
         balance: scenario.balance,
         multicast: scenario.multicast,
+        safety: scenario.safety,
     }
 }

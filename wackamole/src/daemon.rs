@@ -31,6 +31,7 @@ use crate::driver::{self, Command};
 use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
 use crate::io::addresses::{AddressesConfig, NetlinkAddresses, StartError};
 use crate::io::clock::BootClock;
+use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
 use crate::io::udp::{self, UdpNetwork};
 use crate::telemetry::Telemetry;
@@ -142,6 +143,8 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
         Names::new(config.nodes().iter().map(|n| n.name.as_str()), vips.iter().map(|v| &**v));
     let mut telemetry = Telemetry::new(names, me.id());
     let node = Node::new(config.node_config(me.id(), key), incarnation, clock.now());
+    let records = RecordWriter::start(config.state_dir().to_owned())
+        .map_err(|source| DaemonError::System { doing: "start a thread", source })?;
     let (ask, mut commands) = mpsc::channel(COMMANDS_MAX);
     let (leave, left_to) = oneshot::channel();
     let mut observe =
@@ -152,6 +155,7 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
         &network,
         &clock,
         &addresses,
+        &records,
         &mut commands,
         &mut observe,
         async {

@@ -18,7 +18,9 @@ use wackamole_protocol::status::Status;
 use wackamole_protocol::time::{Deadline, Instant};
 use wackamole_protocol::vip::Vip;
 
-use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock, Network, Work};
+use crate::env::{
+    Action, AddressError, AddressEvent, Addresses, Clock, Lease, Network, Storage, Work,
+};
 use crate::reconcile::Reconciler;
 
 /// Datagrams taken in one turn before deadlines are looked at again.
@@ -51,6 +53,7 @@ pub async fn run(
     network: &impl Network,
     clock: &impl Clock,
     addresses: &impl Addresses,
+    storage: &impl Storage,
     commands: &mut mpsc::Receiver<Command>,
     observe: &mut impl FnMut(Instant, Observation<'_>),
     shutdown: impl Future<Output = ()>,
@@ -62,6 +65,7 @@ pub async fn run(
     let mut commands_open = true;
     let mut buffer = [0; BUFFER];
     let mut faults = BTreeMap::new();
+    let mut lease = Lease::None;
     loop {
         let now = clock.now();
         if node.poll_timeout().at <= now {
@@ -70,9 +74,22 @@ pub async fn run(
         if reconciler.poll_timeout().at <= now {
             reconciler.handle_timeout(now);
         }
-        if execute(&mut node, &mut reconciler, network, addresses, observe, &mut faults, clock) {
+        // The fences stand before anything is acquired under them.
+        renew(&node, &reconciler, addresses, &mut lease);
+        if execute(
+            &mut node,
+            &mut reconciler,
+            network,
+            addresses,
+            storage,
+            observe,
+            &mut faults,
+            clock,
+        ) {
+            addresses.renew(Lease::None);
             return Ok(());
         }
+        renew(&node, &reconciler, addresses, &mut lease);
         let deadline: Deadline = node.poll_timeout().min(reconciler.poll_timeout());
         tokio::select! {
             biased;
@@ -99,6 +116,16 @@ pub async fn run(
                     }
                 }
             }
+            (ticket, result) = storage.saved() => match result {
+                Ok(()) => node.handle_saved(ticket, clock.now()),
+                Err(error) => tell_fault(
+                    "store the record of votes",
+                    Err(error),
+                    clock.now(),
+                    observe,
+                    &mut faults,
+                ),
+            },
             received = network.recv(&mut buffer) => {
                 receive(&mut node, network, clock, &mut buffer, received, observe, &mut faults);
             }
@@ -160,12 +187,28 @@ fn receive(
     }
 }
 
+/// Tells the fences of a lease that changed. While anything of ours is on this machine and the node has no lease, they
+/// keep the last one: it ends by itself.
+fn renew(node: &Node, reconciler: &Reconciler, addresses: &impl Addresses, last: &mut Lease) {
+    let lease = match node.lease() {
+        Some(until) => Lease::Until(until),
+        None if reconciler.is_empty() => Lease::None,
+        None => return,
+    };
+    if lease != *last {
+        *last = lease;
+        addresses.renew(lease);
+    }
+}
+
 /// Carries out what the machines want. Returns whether the node has left.
+#[allow(clippy::too_many_arguments)] // see `run`
 fn execute(
     node: &mut Node,
     reconciler: &mut Reconciler,
     network: &impl Network,
     addresses: &impl Addresses,
+    storage: &impl Storage,
     observe: &mut impl FnMut(Instant, Observation<'_>),
     faults: &mut Faults,
     clock: &impl Clock,
@@ -184,6 +227,10 @@ fn execute(
                 Output::Hold { generation, vips } => {
                     reconciler.handle_desired(generation, &vips, now);
                 }
+                Output::Clear { suspected, wanted } => {
+                    let _ = (suspected, wanted);
+                }
+                Output::Save { ticket, record } => storage.save(ticket, record),
                 Output::Announce { vips } => reconciler.announce_again(&vips, now),
                 Output::Event(event) => observe(now, Observation::Event(&event)),
                 Output::Left => return true,

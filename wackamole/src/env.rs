@@ -1,4 +1,4 @@
-//! The whole seam between the program and the world: network, clock, addresses.
+//! The whole seam between the program and the world: network, clock, addresses with their fences, storage.
 //!
 //! Production implements these in `crate::io`, the simulator in its own package. Nothing else may differ between the two.
 //! No trait wants `Send`: a node is one task on a current-thread runtime.
@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use wackamole_protocol::mac::{Claim, MacAddress};
 use wackamole_protocol::time::Instant;
 use wackamole_protocol::vip::{Vip, VipId};
 
@@ -58,6 +59,32 @@ pub trait Addresses {
 
     /// Waits for what happens next. Cancel-safe.
     async fn next(&self) -> AddressEvent;
+
+    /// Tells the fences (gate, guardian, kernel lifetimes) until when this machine may answer for VIPs. At that instant they
+    /// see to it that it does not, whatever this process is doing then. Called in every loop turn in which it changed,
+    /// before the work that it permits is handed over; never waits. [`Lease::None`] before anything is acquired and after
+    /// everything is released.
+    fn renew(&self, lease: Lease);
+}
+
+/// Until when this machine may answer for VIPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// It may not, and does not.
+    None,
+    /// Until then, unless it is renewed. An instant in the past shuts the fences at once.
+    Until(Instant),
+}
+
+/// What must survive a crash in mid-write: the record of votes (`partition = "quorum"`).
+#[allow(async_fn_in_trait)]
+pub trait Storage {
+    /// Hands over a new record, which replaces the one before as a whole; never waits. Several may be under way; they are
+    /// written in this order, and one that a later one overtakes may be skipped.
+    fn save(&self, ticket: u64, record: Vec<u8>);
+
+    /// Waits until a record, and every one before it, is surely on the disk, or could not be written. Cancel-safe.
+    async fn saved(&self) -> (u64, io::Result<()>);
 }
 
 /// A piece of address work.
@@ -81,6 +108,13 @@ pub enum Action {
     /// Tell the segment who answers: gratuitous ARP in request and reply form, unsolicited NA. The worker looks again
     /// whether the addresses are there before each frame, and sends nothing for those that are not.
     Announce(Arc<Vip>),
+    /// Ask the segment, on the VIP's own interfaces, whether anybody answers for its addresses: an ARP probe (RFC 5227
+    /// §2.1.1) or a neighbour solicitation from `::` (RFC 4862 §5.4.2) for each. Done when they are sent; answers come as
+    /// [`AddressEvent::Claimed`], also a while later.
+    Probe(Arc<Vip>),
+    /// Run the operator's fence command against a node that vanished, by name, and wait for it. Succeeds at once if none is
+    /// configured.
+    FenceNode(String),
 }
 
 /// What the worker reports.
@@ -97,6 +131,26 @@ pub enum AddressEvent {
     Vanished(VipId),
     /// Something about the interfaces changed (carrier, up, re-created) that may let failed work succeed now.
     InterfacesChanged,
+    /// Somebody else on the segment uses an address of a VIP that is held here or was probed lately. Repeated at most a
+    /// few times in a heartbeat for each VIP.
+    Claimed {
+        /// The VIP.
+        vip: VipId,
+        /// Who.
+        by: MacAddress,
+        /// The hardware address with which we use it ourselves: of two that want the same the lower one wins.
+        ours: MacAddress,
+        /// How it is known.
+        claim: Claim,
+    },
+    /// These VIPs cannot be served from this machine now, or can be served again: their segment shows no sign of life, or
+    /// no fence stands behind this daemon. All configured VIPs can be served until something else is said.
+    Servable {
+        /// Which.
+        vips: Vec<VipId>,
+        /// Why not, for people; nothing if they can be served again.
+        why_not: Option<String>,
+    },
 }
 
 /// Why address work failed. After a failed acquire nothing of the VIP is left on the machine, except with

@@ -156,6 +156,13 @@ impl Reconciler {
         }
     }
 
+    /// Nothing of ours is on this machine, on its way there, or on its way from there.
+    pub fn is_empty(&self) -> bool {
+        self.entries.values().all(|entry| {
+            !entry.desired && entry.actual == Actual::Absent && entry.in_flight.is_none()
+        })
+    }
+
     /// Announces VIPs once more from the beginning, if they are there.
     pub fn announce_again(&mut self, vips: &BTreeSet<VipId>, now: Instant) {
         for vip in vips {
@@ -180,6 +187,7 @@ impl Reconciler {
                 }
             }
             AddressEvent::Vanished(vip) => self.handle_vanished(vip, now),
+            AddressEvent::Claimed { .. } | AddressEvent::Servable { .. } => {}
             AddressEvent::InterfacesChanged => {
                 for vip in self.entries.keys().copied().collect::<Vec<_>>() {
                     if let Some(entry) = self.entries.get_mut(&vip) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
-use wackamole_protocol::config::{Balance, Timing};
+use wackamole_protocol::config::{Balance, Partition, Safety, Timing};
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::{Vip, VipAddress};
 
@@ -164,6 +164,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
             .as_ref()
             .map_or(Span::exactly(Duration::from_micros(300)), |span| span.0),
         timing,
+        safety: Safety::new(Partition::Component, &timing),
         balance: Balance {
             moves_per_round: written
                 .balance
@@ -307,7 +308,13 @@ fn nodes(
     let mut nodes: Vec<NodeSpec> = known
         .nodes
         .iter()
-        .map(|name| NodeSpec { name: name.clone(), weight: 1, drift_ppm: 0, start: Some(at_once) })
+        .map(|name| NodeSpec {
+            name: name.clone(),
+            weight: 1,
+            witness: false,
+            drift_ppm: 0,
+            start: Some(at_once),
+        })
         .collect();
     for (name, special) in &written.node {
         let node = &mut nodes[known.node(source, &name.span(), name.get_ref())?];

@@ -11,7 +11,7 @@ pub mod text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wackamole_protocol::config::{Balance, Timing};
+use wackamole_protocol::config::{Balance, Safety, Timing};
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::Vip;
 
@@ -55,6 +55,8 @@ pub struct Scenario {
     pub timing: Timing,
     /// The daemons' balancing.
     pub balance: Balance,
+    /// The partition policy and the leases.
+    pub safety: Safety,
     /// What happens.
     pub steps: Vec<StepSpec>,
     /// Random faults.
@@ -70,6 +72,8 @@ pub struct NodeSpec {
     pub name: String,
     /// Its share of the load.
     pub weight: u32,
+    /// It votes and holds nothing.
+    pub witness: bool,
     /// Its clock's drift in parts per million.
     pub drift_ppm: i64,
     /// When it is switched on; never without a step.

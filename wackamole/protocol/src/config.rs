@@ -38,6 +38,63 @@ pub struct NodeConfig {
     pub balance: Balance,
     /// Heartbeats and leaves go to the multicast group once, not to each peer's addresses.
     pub multicast: bool,
+    /// What a part of the cluster may do that does not hear the rest, and how leases are reckoned.
+    pub safety: Safety,
+}
+
+/// What a part of the cluster may do that cannot tell whether the rest has crashed or is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partition {
+    /// Each connected component covers all VIPs.
+    Component,
+    /// As component, but what nobody has confirmed to have released is probed on its own segment before it is acquired.
+    Lan,
+    /// Only the primary view holds VIPs.
+    Quorum,
+}
+
+/// How the primary view is told from the others, under [`Partition::Quorum`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuorumKind {
+    /// More than half of the last primary view, or half with its lowest rank.
+    Dynamic,
+    /// More than half of all configured nodes.
+    Static,
+}
+
+/// What a part of the cluster may do alone, and how leases are reckoned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Safety {
+    /// The partition policy. Default [`Partition::Lan`].
+    pub partition: Partition,
+    /// By how much two clocks' rates may differ, in parts per million. Default 1000.
+    pub drift_ppm: u32,
+    /// How long releasing everything may take: a lease ends earlier by that. Zero when a gate can be shut at once.
+    pub release_margin: Duration,
+    /// How the primary view is found. Default dynamic.
+    pub quorum: QuorumKind,
+    /// A primary view has at least so many members. Default 1.
+    pub min_quorum: usize,
+    /// Under [`Partition::Lan`]: after so long a VIP that somebody else seems to answer for is acquired all the same;
+    /// `None` waits for ever. Default `None`.
+    pub lan_wait_max: Option<Duration>,
+    /// The longest promise that an earlier start of this node may have made: nothing is accepted before it is over.
+    pub promised_before: Duration,
+}
+
+impl Safety {
+    /// The defaults for a failure timeout, with no gate: releasing may take an eighth of it, at most 15 ms.
+    pub fn new(partition: Partition, timing: &Timing) -> Self {
+        Self {
+            partition,
+            drift_ppm: 1_000,
+            release_margin: (timing.failure_timeout / 8).min(Duration::from_millis(15)),
+            quorum: QuorumKind::Dynamic,
+            min_quorum: 1,
+            lan_wait_max: None,
+            promised_before: timing.failure_timeout,
+        }
+    }
 }
 
 /// One configured machine.
@@ -50,6 +107,8 @@ pub struct NodeDefinition {
     pub addresses: Vec<SocketAddr>,
     /// Its share of the load relative to the others; 1 unless configured.
     pub weight: u32,
+    /// It votes and holds nothing: the third voice of two machines.
+    pub witness: bool,
 }
 
 impl NodeDefinition {

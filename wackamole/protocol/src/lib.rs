@@ -8,6 +8,7 @@ pub mod event;
 pub mod group;
 pub mod id;
 pub mod link;
+pub mod mac;
 pub mod names;
 pub mod node;
 pub mod status;

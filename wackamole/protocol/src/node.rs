@@ -9,7 +9,7 @@ mod status;
 mod tests;
 
 use core::net::SocketAddr;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use crate::agent::AddressOutcome;
 use crate::agent::{Agent, AgentOutput};
@@ -17,7 +17,7 @@ use crate::config::NodeConfig;
 use crate::event::Event;
 pub use crate::group::Destination;
 use crate::group::{Group, GroupOutput};
-use crate::id::Incarnation;
+use crate::id::{Incarnation, NodeId};
 use crate::names::Names;
 use crate::time::{Deadline, Duration, Instant};
 use crate::vip::VipId;
@@ -43,6 +43,21 @@ pub enum Output {
     Announce {
         /// VIPs that are held.
         vips: BTreeSet<VipId>,
+    },
+    /// Ask the segment about these; the whole sets. Only under [`crate::config::Partition::Lan`], or with a fence command.
+    Clear {
+        /// Their holder is suspected, and this node would be their heir: begin to probe, so that it costs no time later.
+        suspected: BTreeSet<VipId>,
+        /// This node owns them, and nobody has confirmed to have released them: tell [`AddressOutcome::Cleared`] as soon as
+        /// they may be acquired. With the node that held them and vanished, if it is known.
+        wanted: BTreeMap<VipId, Option<NodeId>>,
+    },
+    /// Put this record on the disk, in the place of the one before, and call [`Node::handle_saved`].
+    Save {
+        /// To be returned; grows with each record.
+        ticket: u64,
+        /// The record.
+        record: Vec<u8>,
     },
     /// Something worth logging, counting or checking.
     Event(Event),
@@ -136,6 +151,17 @@ impl Node {
             self.agent.drain(now);
             self.pump(now);
         }
+    }
+
+    /// The record of [`Output::Save`] with this ticket, and all before it, are surely on the disk. A record that could not
+    /// be written is not told: what depends on it then never happens.
+    pub fn handle_saved(&mut self, ticket: u64, now: Instant) {
+        let _ = (ticket, now);
+    }
+
+    /// Until when this machine may answer for VIPs; nothing while it holds none.
+    pub fn lease(&self) -> Option<Instant> {
+        None
     }
 
     /// What to do next; `None` when the caller may wait.

@@ -49,6 +49,11 @@ impl<'d> Value<'d> {
             })
     }
 
+    /// The value as true or false.
+    pub(super) fn boolean(self, like: &str) -> Result<bool, Problem> {
+        self.spanned.get_ref().as_bool().ok_or_else(|| self.wrong_type("true or false", like))
+    }
+
     /// The elements of the value, which must be an array.
     pub(super) fn array(self, like: &str) -> Result<impl Iterator<Item = Self>, Problem> {
         let key = self.key;

@@ -10,6 +10,7 @@ pub mod key;
 mod machine;
 mod nodes;
 mod report;
+mod safety;
 mod settings;
 mod units;
 mod vips;
@@ -21,13 +22,14 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 use wackamole_protocol::config::{
-    Balance, ClusterKey, NodeConfig, NodeDefinition, Timing, VipDefinition,
+    Balance, ClusterKey, NodeConfig, NodeDefinition, Safety, Timing, VipDefinition,
 };
 use wackamole_protocol::id::NodeId;
 
 pub use default_file::DEFAULT_FILE;
 pub use machine::Machine;
 pub use report::{ConfigError, Report};
+pub use safety::Fence;
 
 use document::Section;
 use report::{Problem, Source, Span};
@@ -70,6 +72,8 @@ pub struct Config {
     key_file_span: Option<Span>,
     timing: Timing,
     balance: Balance,
+    safety: Safety,
+    fence: Fence,
     multicast: Option<SocketAddr>,
     state_dir: PathBuf,
     control_socket: PathBuf,
@@ -112,12 +116,13 @@ impl Config {
     /// Nothing if a required part is missing; `problems` then says so.
     fn read(source: &Source, root: &Section<'_>, problems: &mut Vec<Problem>) -> Option<Self> {
         root.only(
-            &["cluster", "timing", "balance", "network", "daemon", "nodes", "vips"],
+            &["cluster", "timing", "balance", "safety", "network", "daemon", "nodes", "vips"],
             problems,
         );
         let cluster = settings::cluster(root, problems);
         let timing = settings::timing(root, problems);
         let balance = settings::balance(root, problems);
+        let (safety, fence) = safety::read(root, &timing, problems);
         let network = settings::network(root, problems);
         let daemon = settings::daemon(root, problems);
         let nodes = nodes::read(root, &network, problems);
@@ -130,6 +135,8 @@ impl Config {
             key_file_span: cluster.key_file_span,
             timing,
             balance,
+            safety,
+            fence,
             multicast: network.multicast.map(|group| group.value),
             state_dir: base.join(daemon.state_dir),
             control_socket: base.join(daemon.control_socket),
@@ -157,6 +164,16 @@ impl Config {
     /// How the load is evened out.
     pub fn balance(&self) -> Balance {
         self.balance
+    }
+
+    /// The partition policy, and how leases are reckoned without a gate.
+    pub fn safety(&self) -> Safety {
+        self.safety
+    }
+
+    /// What stands behind the daemon when it cannot release by itself.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// The multicast group that heartbeats go to, if not to each peer.
@@ -210,6 +227,7 @@ impl Config {
             timing: self.timing,
             balance: self.balance,
             multicast: self.multicast.is_some(),
+            safety: self.safety,
         }
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn read(root: &Section<'_>, network: &Network, problems: &mut Vec<Pro
 }
 
 fn node(section: &Section<'_>, port: u16, problems: &mut Vec<Problem>) -> Option<Node> {
-    section.only(&["name", "addresses", "weight"], problems);
+    section.only(&["name", "addresses", "weight", "witness"], problems);
     let like = "name = \"a\"";
     let name = section.required("name", like, problems, |value| name(value, like));
     let elements = section
@@ -117,12 +117,14 @@ fn node(section: &Section<'_>, port: u16, problems: &mut Vec<Problem>) -> Option
     let weight = section
         .optional("weight", problems, |value| value.integer(1, WEIGHT_MAX, "weight = 2"))
         .and_then(|weight| u32::try_from(weight.value).ok());
+    let witness = section.optional("witness", problems, |value| value.boolean("witness = true"));
     let Located { value: name, span: name_span } = name?;
     Some(Node {
         definition: NodeDefinition {
             name: name.to_owned(),
             addresses: addresses.iter().map(|address| address.value).collect(),
             weight: weight.unwrap_or(defaults::WEIGHT),
+            witness: witness.is_some_and(|witness| witness.value),
         },
         name_span,
         address_spans: addresses.into_iter().map(|address| address.span).collect(),

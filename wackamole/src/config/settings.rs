@@ -179,7 +179,11 @@ fn path(value: Value<'_>) -> Result<PathBuf, Problem> {
     Ok(text.into())
 }
 
-fn duration(value: Value<'_>, min: Duration, max: Duration) -> Result<Duration, Problem> {
+pub(super) fn duration(
+    value: Value<'_>,
+    min: Duration,
+    max: Duration,
+) -> Result<Duration, Problem> {
     let key = value.key;
     let text = value.text(&format!("{key} = \"100ms\""))?;
     let Some(duration) = units::duration(text) else {

@@ -7,5 +7,6 @@ pub mod arp;
 pub mod clock;
 pub mod ethernet;
 pub mod ndp;
+pub mod records;
 pub mod store;
 pub mod udp;

@@ -167,17 +167,22 @@ impl StateDirectory {
     }
 
     fn replace(&self, name: &str, content: &str) -> Result<(), StoreError> {
-        let path = self.path.join(name);
-        let beside = self.path.join(format!("{name}.new"));
-        File::create(&beside)
-            .and_then(|mut file| {
-                file.write_all(content.as_bytes())?;
-                file.sync_all()
-            })
-            .map_err(failed("write", &beside))?;
-        fs::rename(&beside, &path).map_err(failed("replace", &path))?;
-        sync_directory(&self.path)
+        replace(&self.path, name, content.as_bytes())
     }
+}
+
+/// Replaces a file as a whole: after a crash the old or the new content is there.
+pub(super) fn replace(directory: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
+    let path = directory.join(name);
+    let beside = directory.join(format!("{name}.new"));
+    File::create(&beside)
+        .and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        })
+        .map_err(failed("write", &beside))?;
+    fs::rename(&beside, &path).map_err(failed("replace", &path))?;
+    sync_directory(directory)
 }
 
 fn make_directory(path: &Path) -> Result<(), StoreError> {

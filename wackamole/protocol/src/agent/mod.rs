@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::config::{Balance, NodeConfig};
 use crate::event::{Event, Reason};
 use crate::id::{NodeId, ViewId};
+use crate::mac::MacAddress;
 use crate::time::{Deadline, Duration, Instant};
 use crate::vip::VipId;
 use crate::wire;
@@ -56,6 +57,36 @@ pub enum AddressOutcome {
         error: String,
         /// Nothing of it is on this machine, and trying again is not likely to help soon: somebody else should have it.
         given_up: bool,
+    },
+    /// Nobody answers for it on its segment, and the node that vanished is fenced: it may be acquired.
+    Cleared {
+        /// The VIP.
+        vip: VipId,
+    },
+    /// It may not be acquired yet: somebody answers for it.
+    Occupied {
+        /// The VIP.
+        vip: VipId,
+        /// Who.
+        by: MacAddress,
+    },
+    /// We hold it, and somebody else uses it too, again, after we have defended it.
+    Contested {
+        /// The VIP.
+        vip: VipId,
+        /// Who.
+        by: MacAddress,
+        /// With which hardware address we use it.
+        ours: MacAddress,
+        /// We have defended it lately, to no avail.
+        again: bool,
+    },
+    /// VIPs cannot be served from this machine, or can again.
+    Servable {
+        /// Which.
+        vips: Vec<VipId>,
+        /// Why not; nothing if they can.
+        why_not: Option<String>,
     },
     /// It vanished underneath us and is put back.
     Vanished {
@@ -239,6 +270,10 @@ impl Agent {
                     self.report(now);
                 }
             }
+            AddressOutcome::Cleared { .. }
+            | AddressOutcome::Occupied { .. }
+            | AddressOutcome::Contested { .. }
+            | AddressOutcome::Servable { .. } => {}
             AddressOutcome::Vanished { vip, retry_in } => {
                 self.event(Event::AddressVanished { vip, retry_in });
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::message::{Change, Decision, Update, Verdict};
 use super::*;
-use crate::config::{ClusterKey, NodeDefinition, Timing, VipDefinition};
+use crate::config::{ClusterKey, NodeDefinition, Partition, Safety, Timing, VipDefinition};
 use crate::vip::{Vip, VipAddress};
 
 const ME: usize = 1;
@@ -36,21 +36,28 @@ fn agent() -> (Agent, Vec<VipId>) {
             }
         })
         .collect();
+    let timing = Timing {
+        heartbeat: Duration::from_millis(100),
+        failure_timeout: Duration::from_millis(400),
+        mature: Duration::from_millis(500),
+    };
     let config = NodeConfig {
         cluster: "test".into(),
         key: ClusterKey([0; 32]),
         me: node(ME),
         nodes: ["a", "b", "c"]
-            .map(|name| NodeDefinition { name: name.into(), addresses: vec![], weight: 1 })
+            .map(|name| NodeDefinition {
+                name: name.into(),
+                addresses: vec![],
+                weight: 1,
+                witness: false,
+            })
             .into(),
         vips,
-        timing: Timing {
-            heartbeat: Duration::from_millis(100),
-            failure_timeout: Duration::from_millis(400),
-            mature: Duration::from_millis(500),
-        },
+        timing,
         balance: Balance { moves_per_round: None, interval: Duration::from_secs(4) },
         multicast: false,
+        safety: Safety::new(Partition::Component, &timing),
     };
     let agent = Agent::new(&config, now());
     let vips = agent.slots.keys().copied().collect();

@@ -23,7 +23,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::env::{AddressEvent, Addresses, Work};
+use crate::env::{AddressEvent, Addresses, Lease, Work};
 
 /// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
 ///
@@ -122,6 +122,8 @@ impl Addresses for NetlinkAddresses {
             .await
             .expect("the address worker lives as long as its owner")
     }
+
+    fn renew(&self, _lease: Lease) {}
 }
 
 impl Drop for NetlinkAddresses {

@@ -105,6 +105,7 @@ impl Queue {
             Action::Release(vip) => (Verb::Release, vip),
             Action::Acquire(vip) => (Verb::Acquire, vip),
             Action::Announce(vip) => (Verb::Announce, vip),
+            Action::Probe(_) | Action::FenceNode(_) => return,
         };
         let id = vip.id();
         self.arrivals += 1;

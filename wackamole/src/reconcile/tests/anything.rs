@@ -62,7 +62,7 @@ fn change_of(work: &Work) -> Option<(VipId, Operation)> {
     match &work.action {
         Action::Acquire(vip) => Some((vip.id(), Operation::Acquire)),
         Action::Release(vip) => Some((vip.id(), Operation::Release)),
-        Action::CleanUp | Action::Announce(_) => None,
+        Action::CleanUp | Action::Announce(_) | Action::Probe(_) | Action::FenceNode(_) => None,
     }
 }
 
@@ -158,6 +158,7 @@ impl Trial {
                     assert!(self.whole.contains(&vip.id()), "announced, and not there");
                 }
                 Action::CleanUp => panic!("that is the driver's business"),
+                Action::Probe(_) | Action::FenceNode(_) => panic!("nobody asked for that"),
                 Action::Acquire(vip) | Action::Release(vip) => {
                     let mut busy = self.in_flight.iter().filter_map(change_of);
                     assert!(!busy.any(|(id, _)| id == vip.id()), "two at once for {vip}");
@@ -180,6 +181,10 @@ impl Trial {
                     assert!(!given_up || self.desired.contains(&vip), "nobody wants it");
                 }
                 AddressOutcome::Vanished { retry_in, .. } => assert!(retry_in <= RETRY_MAX),
+                AddressOutcome::Cleared { .. }
+                | AddressOutcome::Occupied { .. }
+                | AddressOutcome::Contested { .. }
+                | AddressOutcome::Servable { .. } => panic!("nobody asked for that"),
             }
         }
     }

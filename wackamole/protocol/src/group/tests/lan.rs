@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::config::{Balance, ClusterKey, NodeConfig, NodeDefinition, Timing};
+use crate::config::{Balance, ClusterKey, NodeConfig, NodeDefinition, Partition, Safety, Timing};
 use crate::group::message::GroupMessage;
 use crate::group::{Destination, Group, GroupOutput};
 use crate::id::{Incarnation, NodeId, ViewId};
@@ -23,6 +23,7 @@ pub(super) fn name(i: usize) -> NodeId {
 }
 
 pub(super) fn config(nodes: usize, me: usize) -> NodeConfig {
+    let timing = Timing { heartbeat: ms(100), failure_timeout: ms(400), mature: ms(500) };
     NodeConfig {
         cluster: "test".into(),
         key: ClusterKey([7; 32]),
@@ -32,12 +33,14 @@ pub(super) fn config(nodes: usize, me: usize) -> NodeConfig {
                 name: word(i),
                 addresses: vec![([10, 77, 0, u8::try_from(i).expect("few")], 4803).into()],
                 weight: 1,
+                witness: false,
             })
             .collect(),
         vips: vec![],
-        timing: Timing { heartbeat: ms(100), failure_timeout: ms(400), mature: ms(500) },
+        timing,
         balance: Balance { moves_per_round: None, interval: ms(1_000) },
         multicast: false,
+        safety: Safety::new(Partition::Component, &timing),
     }
 }
 

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::config::{Balance, ClusterKey, NodeConfig, NodeDefinition, Timing, VipDefinition};
+use crate::config::{
+    Balance, ClusterKey, NodeConfig, NodeDefinition, Partition, Safety, Timing, VipDefinition,
+};
 use crate::event::Event;
 use crate::id::{Incarnation, NodeId};
 use crate::node::{AddressOutcome, Destination, Node, Output};
@@ -130,6 +132,7 @@ impl World {
                 name: name(i),
                 addresses: vec![([10, 77, 0, u8::try_from(i).expect("few")], 4803).into()],
                 weight: 1,
+                witness: false,
             })
             .collect();
         let vips = (0..vips)
@@ -145,6 +148,7 @@ impl World {
                 }
             })
             .collect();
+        let timing = Timing { heartbeat: ms(100), failure_timeout: ms(400), mature: ms(500) };
         let machines = nodes
             .iter()
             .map(|_| Machine {
@@ -168,9 +172,10 @@ impl World {
                 me: NodeId(0),
                 nodes,
                 vips,
-                timing: Timing { heartbeat: ms(100), failure_timeout: ms(400), mature: ms(500) },
+                timing,
                 balance: Balance { moves_per_round: None, interval: ms(1_000) },
                 multicast: false,
+                safety: Safety::new(Partition::Component, &timing),
             },
             machines,
             queue: BTreeMap::new(),
