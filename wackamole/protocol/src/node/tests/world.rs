@@ -505,6 +505,7 @@ impl World {
                     }
                 }
                 Output::Hold { generation, vips } => self.hold(i, generation, vips),
+                Output::Clear { .. } | Output::Save { .. } => {}
                 Output::Announce { .. } => {}
                 Output::Event(event) => {
                     let (hit, rest) = core::mem::take(&mut self.traps)
