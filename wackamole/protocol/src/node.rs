@@ -161,7 +161,7 @@ impl Node {
 
     /// Until when this machine may answer for VIPs; nothing while it holds none.
     pub fn lease(&self) -> Option<Instant> {
-        None
+        self.group.lease().filter(|_| self.agent.may_answer())
     }
 
     /// What to do next; `None` when the caller may wait.

@@ -408,6 +408,11 @@ impl Agent {
             && self.holding == Holding::default()
     }
 
+    /// Something is on this machine, or on its way to it.
+    pub(crate) fn may_answer(&self) -> bool {
+        !self.desired.is_empty()
+    }
+
     /// Draining, and nothing is assigned to this node any more.
     pub fn is_drained(&self) -> bool {
         self.is_empty()

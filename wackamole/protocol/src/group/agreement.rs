@@ -11,6 +11,7 @@ use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Duration, Instant};
 
 use super::message::{GroupMessage, MemberKey, Refusal};
+use super::send::micros;
 use super::{EARLY_MESSAGES_MAX, Group, GroupOutput, InstalledView};
 
 /// How often a proposal that was refused for a better set is tried again at the pace of heartbeats: those who see a
@@ -23,6 +24,8 @@ pub(super) struct Accepted {
     pub(super) ballot: ViewId,
     pub(super) members: BTreeMap<NodeId, Incarnation>,
     pub(super) at: Instant,
+    /// When we sent the latest that each member had echoed by then.
+    echoed: BTreeMap<NodeId, Instant>,
     /// Not installed yet: the agent acquires nothing.
     pub(super) awaits_install: bool,
 }
@@ -33,6 +36,8 @@ pub(super) struct Proposal {
     pub(super) ballot: ViewId,
     members: BTreeMap<NodeId, Incarnation>,
     states: BTreeMap<NodeId, Vec<u8>>,
+    /// The shortest promise told so far.
+    promise_us: u32,
 }
 
 /// Somebody's proposal.
@@ -77,13 +82,15 @@ impl Group {
                     self.handle_propose(Offer { from, ballot, members, digest }, now);
                 }
             }
-            GroupMessage::Accept { ballot, state } => self.handle_accept(from, ballot, state),
+            GroupMessage::Accept { ballot, promise_us, state } => {
+                self.handle_accept(from, ballot, promise_us, state);
+            }
             GroupMessage::Refuse { ballot, highest, why } => {
                 self.handle_refuse(from, ballot, highest, why, now);
             }
-            GroupMessage::Install { view, members, decision } => {
+            GroupMessage::Install { view, members, promise_us, decision } => {
                 if view.coordinator == from {
-                    self.install(view, members.into_iter().collect(), decision, now);
+                    self.install(view, members.into_iter().collect(), promise_us, decision, now);
                 }
             }
             GroupMessage::Agent { view, bytes } => self.handle_agent_message(from, view, bytes),
@@ -104,8 +111,12 @@ impl Group {
         let ballot = ViewId { epoch: self.epoch, coordinator: self.me };
         self.event(Event::Proposed { ballot, members: members.keys().copied().collect() });
         self.deferred = None;
-        self.proposal =
-            Some(Proposal { ballot, members: members.clone(), states: BTreeMap::new() });
+        self.proposal = Some(Proposal {
+            ballot,
+            members: members.clone(),
+            states: BTreeMap::new(),
+            promise_us: u32::MAX,
+        });
         let keys: Vec<MemberKey> = members.iter().map(|(&id, &i)| (id, i)).collect();
         let message = GroupMessage::Propose { ballot, members: keys, digest: self.digest };
         self.send_to_members(&members, &message, now);
@@ -136,7 +147,9 @@ impl Group {
         if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot < ballot) {
             self.proposal = None;
         }
-        self.accepted = Some(Accepted { ballot, members, at: now, awaits_install: true });
+        let echoed =
+            members.keys().filter_map(|&id| Some((id, self.peers.get(&id)?.echoed_at?))).collect();
+        self.accepted = Some(Accepted { ballot, members, at: now, echoed, awaits_install: true });
         self.wanted_since = Some(now);
         self.dirty = true;
         self.event(Event::Accepted { ballot });
@@ -148,10 +161,12 @@ impl Group {
         if self.highest_accepted() != ballot {
             return;
         }
+        let promise_us = micros(self.timing.failure_timeout);
         if ballot.coordinator == self.me {
-            self.handle_accept(self.me, ballot, state);
+            self.handle_accept(self.me, ballot, promise_us, state);
         } else {
-            self.send_message(ballot.coordinator, &GroupMessage::Accept { ballot, state }, now);
+            let accept = GroupMessage::Accept { ballot, promise_us, state };
+            self.send_message(ballot.coordinator, &accept, now);
         }
     }
 
@@ -239,7 +254,8 @@ impl Group {
 
     /// Those to whom an earlier start of this node may have promised something: promises survive a restart.
     fn earlier_debt(&self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) -> Duration {
-        let over = self.started_at + self.timing.failure_timeout;
+        let promised = self.safety.promised_before.max(self.timing.failure_timeout);
+        let over = self.started_at + promised;
         let owed_to_somebody =
             self.peers.values().any(|peer| !members.contains_key(&peer.id) && !peer.has_left());
         if owed_to_somebody { over.since(now) } else { Duration::ZERO }
@@ -291,12 +307,13 @@ impl Group {
         }
     }
 
-    fn handle_accept(&mut self, from: NodeId, ballot: ViewId, state: Vec<u8>) {
+    fn handle_accept(&mut self, from: NodeId, ballot: ViewId, promise_us: u32, state: Vec<u8>) {
         let Some(proposal) = &mut self.proposal else { return };
         if proposal.ballot != ballot || !proposal.members.contains_key(&from) {
             return;
         }
         proposal.states.insert(from, state);
+        proposal.promise_us = proposal.promise_us.min(promise_us);
         if proposal.states.len() == proposal.members.len() {
             let states = core::mem::take(&mut proposal.states);
             self.outputs.push_back(GroupOutput::DecisionWanted { ballot, states });
@@ -365,10 +382,11 @@ impl Group {
         let message = GroupMessage::Install {
             view: ballot,
             members: proposal.members.iter().map(|(&id, &i)| (id, i)).collect(),
+            promise_us: proposal.promise_us,
             decision: decision.clone(),
         };
         self.send_to_members(&proposal.members, &message, now);
-        self.install(ballot, proposal.members, decision, now);
+        self.install(ballot, proposal.members, proposal.promise_us, decision, now);
     }
 
     /// Whether what this node accepted was so long ago that those who accepted it too may have gone on without it: it
@@ -384,6 +402,7 @@ impl Group {
         &mut self,
         view: ViewId,
         members: BTreeMap<NodeId, Incarnation>,
+        promise_us: u32,
         decision: Vec<u8>,
         now: Instant,
     ) {
@@ -395,7 +414,10 @@ impl Group {
             return;
         }
         accepted.awaits_install = false;
-        self.view = Some(InstalledView { id: view, members: members.clone(), at: now });
+        let promise = Duration::from_micros(promise_us.into());
+        let echoed = core::mem::take(&mut accepted.echoed);
+        self.view =
+            Some(InstalledView { id: view, members: members.clone(), at: now, promise, echoed });
         self.wanted_since = None;
         self.held_off = None;
         self.refusals = 0;

@@ -23,6 +23,8 @@ pub(crate) enum GroupMessage {
     Accept {
         /// The ballot.
         ballot: ViewId,
+        /// For how long the member promises not to leave another one out, in microseconds: its failure timeout.
+        promise_us: u32,
         /// The agent's state, opaque here.
         state: Vec<u8>,
     },
@@ -41,6 +43,8 @@ pub(crate) enum GroupMessage {
         view: ViewId,
         /// Its members.
         members: Vec<MemberKey>,
+        /// The shortest promise among them, in microseconds.
+        promise_us: u32,
         /// What the coordinator's agent decided, opaque here.
         decision: Vec<u8>,
     },

@@ -10,6 +10,7 @@
 //! a member for which a promise is outstanding is dropped by no view that this node accepts.
 
 mod agreement;
+mod lease;
 mod matrix;
 mod message;
 mod peer;
@@ -22,7 +23,7 @@ mod tests;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::config::{NodeConfig, Timing};
+use crate::config::{NodeConfig, Safety, Timing};
 use crate::event::{Event, LinkState, Rejection};
 use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Deadline, Duration, Instant};
@@ -105,6 +106,10 @@ pub(crate) struct InstalledView {
     pub(crate) id: ViewId,
     pub(crate) members: BTreeMap<NodeId, Incarnation>,
     pub(crate) at: Instant,
+    /// The shortest promise that any member makes.
+    pub(crate) promise: Duration,
+    /// When we sent the latest that each member had echoed by the time we accepted the view.
+    pub(crate) echoed: BTreeMap<NodeId, Instant>,
 }
 
 /// The engine of one node.
@@ -115,6 +120,7 @@ pub struct Group {
     ranks: Vec<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
     timing: Timing,
+    safety: Safety,
     multicast: bool,
     codec: Codec,
     /// Fingerprint of the agent's configuration; travels with proposals.
@@ -127,6 +133,8 @@ pub struct Group {
     heartbeat_early_at: Option<Instant>,
 
     view: Option<InstalledView>,
+    /// Until when the fences let this machine answer.
+    lease: Option<Instant>,
     accepted: Option<Accepted>,
     proposal: Option<Proposal>,
     deferred: Option<Deferred>,
@@ -173,6 +181,7 @@ impl Group {
             ranks: config.nodes.iter().map(|node| node.id()).collect(),
             peers,
             timing: config.timing,
+            safety: config.safety,
             multicast: config.multicast,
             codec: Codec::new(&config.key, &config.cluster),
             digest,
@@ -181,6 +190,7 @@ impl Group {
             heartbeat_at: now,
             heartbeat_early_at: None,
             view: None,
+            lease: None,
             accepted: None,
             proposal: None,
             deferred: None,
@@ -207,6 +217,7 @@ impl Group {
         if self.left {
             return;
         }
+        self.end_lease_if_over(now);
         match self.codec.open(datagram).and_then(|(header, body)| {
             self.admit(&header)?;
             Ok((header, body))
@@ -217,6 +228,7 @@ impl Group {
                 if self.dirty {
                     self.evaluate(now);
                 }
+                self.renew_lease(now);
             }
             Err(rejection) => {
                 *self.rejected.entry(rejection).or_default() += 1;
@@ -316,9 +328,10 @@ impl Group {
             return;
         }
         let sent_at = self.sent_at(echo.sequence);
+        let promise = self.shortened(Duration::from_micros(echo.promise_us.into()));
         let (me, timing) = (self.me, self.timing);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        let changed = peer.handle_echo(echo, sent_at, now);
+        let changed = peer.handle_echo(echo, sent_at, promise, now);
         if changed || peer.is_two_way(me, &timing, now) != (peer.link_state == LinkState::TwoWay) {
             self.dirty = true;
         }
@@ -339,6 +352,7 @@ impl Group {
             return;
         }
         let late = now.since(self.poll_timeout().at);
+        self.end_lease_if_over(now);
         if late >= self.timing.heartbeat / 4 {
             self.ran_late(late, now);
         }
@@ -349,6 +363,7 @@ impl Group {
             self.flush_link(id, now);
         }
         self.evaluate(now);
+        self.renew_lease(now);
         self.send_due_heartbeats(now);
     }
 
@@ -390,6 +405,7 @@ impl Group {
     pub fn fall_silent(&mut self) {
         self.left = true;
         self.view = None;
+        self.lease = None;
     }
 
     /// What to do next; `None` when the caller may wait.
@@ -411,6 +427,7 @@ impl Group {
             }
         };
         consider(self.heartbeat_early_at, "early heartbeat");
+        consider(self.lets_go_at(), "the lease ends");
         let evaluated_at = self.evaluated_at;
         let later = |at: Option<Instant>| at.filter(|&at| at > evaluated_at);
         consider(self.deferred.as_ref().map(|d| d.until), "a promise ends");

@@ -43,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) echoed_at: Option<Instant>,
     /// The same, of those that came with a promise: what a lease may count on.
     pub(crate) promised_at: Option<Instant>,
+    /// Until when the peer's promises last at least, by our clock.
+    pub(crate) promised_until: Option<Instant>,
     /// When the peer last told us what it hears of us.
     pub(crate) row_at: Option<Instant>,
     /// A heartbeat has come since the peer was silent, so that its view and whom it hears are known.
@@ -89,6 +91,7 @@ impl Peer {
             late: Duration::ZERO,
             echoed_at: None,
             promised_at: None,
+            promised_until: None,
             row_at: None,
             introduced: false,
             row: BTreeMap::new(),
@@ -127,6 +130,7 @@ impl Peer {
     pub(crate) fn forget(&mut self) {
         self.echoed_at = None;
         self.promised_at = None;
+        self.promised_until = None;
         self.row_at = None;
         self.row.clear();
         self.introduced = false;
@@ -157,6 +161,16 @@ impl Peer {
 
     pub(crate) fn is_heard(&self, timing: &Timing, now: Instant) -> bool {
         !self.has_left() && self.silent_at(timing).is_some_and(|at| now < at)
+    }
+
+    /// Unheard for half of the failure timeout, though it was nudged: its VIPs may soon need another holder.
+    pub(crate) fn is_suspect(&self, timing: &Timing, now: Instant) -> bool {
+        now >= self.suspect_at(timing)
+    }
+
+    /// When it will be, unless it is heard before.
+    pub(crate) fn suspect_at(&self, timing: &Timing) -> Instant {
+        self.heard_at.map_or(Instant::ORIGIN, |at| at + timing.failure_timeout / 2 + self.late)
     }
 
     pub(crate) fn has_left(&self) -> bool {
@@ -261,18 +275,20 @@ impl Peer {
         changed
     }
 
-    /// Takes over that the peer has heard what we sent at `sent_at`, and what it says of us.
-    /// Returns whether anything but times changed.
+    /// Takes over that the peer has heard what we sent at `sent_at`, what it promises for at least `promise` of our clock,
+    /// and what it says of us. Returns whether anything but times changed.
     pub(crate) fn handle_echo(
         &mut self,
         echo: &PeerEcho,
         sent_at: Option<Instant>,
+        promise: Duration,
         now: Instant,
     ) -> bool {
         self.row_at = Some(now);
         self.echoed_at = self.echoed_at.max(sent_at);
         if echo.promise_us > 0 {
             self.promised_at = self.promised_at.max(sent_at);
+            self.promised_until = self.promised_until.max(sent_at.map(|at| at + promise));
         }
         let before = self.row.get(&echo.peer).copied();
         let since = match before {

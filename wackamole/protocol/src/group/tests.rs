@@ -74,7 +74,8 @@ fn only_what_was_accepted_is_installed_and_only_once() {
     for epoch in [accepted.epoch - 1, accepted.epoch, accepted.epoch + 1] {
         let view = ballot(epoch, 0);
         let decision = b"another".to_vec();
-        let install = GroupMessage::Install { view, members: members.clone(), decision };
+        let install =
+            GroupMessage::Install { view, members: members.clone(), promise_us: 400_000, decision };
         lan.tell(0, 1, install);
     }
 

@@ -171,6 +171,7 @@ impl Group {
 
     pub(super) fn lose_view(&mut self, why: &'static str, now: Instant) {
         self.view = None;
+        self.lease = None;
         self.give_up_messages_to_outsiders();
         self.joining_since = now;
         self.wanted_since = None;
