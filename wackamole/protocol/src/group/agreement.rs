@@ -418,6 +418,7 @@ impl Group {
         let echoed = core::mem::take(&mut accepted.echoed);
         self.view =
             Some(InstalledView { id: view, members: members.clone(), at: now, promise, echoed });
+        self.renew_lease(now);
         self.wanted_since = None;
         self.held_off = None;
         self.refusals = 0;

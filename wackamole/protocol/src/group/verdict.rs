@@ -319,7 +319,7 @@ impl Group {
                 self.peers.get(&coordinator).is_some_and(|peer| peer.accepted > accepted.ballot);
             if coordinator == self.me && (!alive || self.proposal.is_none()) {
                 // One of those we asked is gone, or has refused: ask anew as soon as there is hope.
-                due = now;
+                due = self.settled_at(target, wanted_since);
             } else if abandoned {
                 due = due.max(self.settled_at(target, wanted_since));
             } else if alive || target.contains_key(&coordinator) {
@@ -391,6 +391,11 @@ impl Group {
             })
             .collect();
         let complete = expected.iter().all(|id| target.contains_key(id));
-        if complete { wanted_since } else { wanted_since + self.timing.heartbeat }
+        if complete {
+            return wanted_since;
+        }
+        // Counted from the last link that came up: whoever has waited for a view for long has not waited for those.
+        let met_at = self.peers.values().filter_map(|peer| peer.two_way_since).max();
+        met_at.map_or(wanted_since, |at| at.max(wanted_since)) + self.timing.heartbeat
     }
 }

@@ -88,6 +88,10 @@ struct Machine {
     inbox: Vec<(usize, Vec<u8>)>,
     /// What the kernel has answered while the daemon was stopped.
     answers: Vec<AddressOutcome>,
+    /// Until when its gate lets it answer, by its own clock.
+    gate: Option<Instant>,
+    /// What is to be released is shut at once, whenever the kernel comes to it.
+    shut: BTreeSet<VipId>,
     /// The machine's clock is ahead of the world's by so much.
     ahead: Duration,
 }
@@ -161,6 +165,8 @@ impl World {
                 stopped_until: None,
                 inbox: Vec::new(),
                 answers: Vec::new(),
+                gate: None,
+                shut: BTreeSet::new(),
                 ahead: Duration::ZERO,
             })
             .collect();
@@ -175,7 +181,10 @@ impl World {
                 timing,
                 balance: Balance { moves_per_round: None, interval: ms(1_000) },
                 multicast: false,
-                safety: Safety::new(Partition::Component, &timing),
+                safety: Safety {
+                    release_margin: Duration::ZERO, // there is a gate
+                    ..Safety::new(Partition::Component, &timing)
+                },
             },
             machines,
             queue: BTreeMap::new(),
@@ -292,6 +301,7 @@ impl World {
         let now = self.clock(i);
         let machine = &mut self.machines[i];
         machine.kernel.clear();
+        machine.gate = None;
         let mut config = NodeConfig { me: self.config.nodes[i].id(), ..self.config.clone() };
         let mut position = 0;
         config.vips.retain(|_| {
@@ -320,6 +330,7 @@ impl World {
     pub(super) fn power_loss(&mut self, i: usize) {
         self.stop_daemon(i);
         self.machines[i].kernel.clear();
+        self.machines[i].gate = None;
     }
 
     pub(super) fn leave(&mut self, i: usize) {
@@ -432,7 +443,6 @@ impl World {
 
     fn wake(&mut self, i: usize) {
         self.machines[i].stopped_until = None;
-        self.tolerate();
         let now = self.clock(i);
         if self.machines[i].node.is_some() {
             self.node(i).handle_timeout(now);
@@ -473,6 +483,9 @@ impl World {
                     AddressOutcome::Failed { vip, generation, error, given_up: true }
                 } else if acquire {
                     machine.kernel.insert(vip);
+                    if machine.desired.contains(&vip) {
+                        machine.shut.remove(&vip);
+                    }
                     AddressOutcome::Held { vip, generation }
                 } else {
                     machine.kernel.remove(&vip);
@@ -519,6 +532,16 @@ impl World {
                 Output::Left => self.stop_daemon(i),
             }
         }
+        self.renew_gate(i);
+    }
+
+    /// As the driver does: what is still there without a lease has that of before.
+    fn renew_gate(&mut self, i: usize) {
+        let machine = &mut self.machines[i];
+        let lease = machine.node.as_ref().and_then(Node::lease);
+        if lease.is_some() || machine.kernel.is_empty() && machine.desired.is_empty() {
+            machine.gate = lease;
+        }
     }
 
     fn transmit(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
@@ -557,13 +580,18 @@ impl World {
             let at = free.max(self.now) + delay;
             self.machines[i].busy_until.insert(vip, at);
             self.machines[i].changed_in.insert(vip, generation);
+            self.machines[i].shut.insert(vip);
             let (life, acquire) = (self.machines[i].life, vips.contains(&vip));
             self.later(at, Happening::Kernel { node: i, life, vip, acquire, generation });
         }
     }
 
     pub(super) fn holders(&self, vip: VipId) -> Vec<usize> {
-        (0..self.size()).filter(|&i| self.machines[i].kernel.contains(&vip)).collect()
+        let open = |i: usize| self.machines[i].gate.is_none_or(|until| self.clock(i) < until);
+        (0..self.size())
+            .filter(|&i| self.machines[i].kernel.contains(&vip))
+            .filter(|&i| !self.machines[i].shut.contains(&vip) && open(i))
+            .collect()
     }
 
     pub(super) fn holds(&self, i: usize) -> usize {
@@ -595,15 +623,14 @@ impl World {
         components
     }
 
-    /// P1. Kernels whose daemon is dead or stopped are nobody's who could act: the guardian's business.
+    /// P1, also of machines whose daemon is dead or stopped: their gates are shut when the lease ends.
     fn check_exclusive(&mut self) {
         for vip in self.vips() {
             let holders = self.holders(vip);
-            let overlap = holders.iter().enumerate().any(|(i, &a)| {
-                holders[i + 1..]
-                    .iter()
-                    .any(|&b| self.is_running(a) && self.is_running(b) && self.linked(a, b))
-            });
+            let overlap = holders
+                .iter()
+                .enumerate()
+                .any(|(i, &a)| holders[i + 1..].iter().any(|&b| self.linked(a, b)));
             if !overlap {
                 self.overlap_since.remove(&vip);
                 continue;
