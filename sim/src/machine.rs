@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use wackamole::driver::{self, Command, Observation};
@@ -12,7 +11,7 @@ use wackamole_protocol::id::Incarnation;
 use wackamole_protocol::node::Node;
 use wackamole_protocol::status::Status;
 use wackamole_protocol::time::Duration;
-use wackamole_protocol::vip::{Vip, VipId};
+use wackamole_protocol::vip::VipId;
 
 use crate::addresses::SimAddresses;
 use crate::clock::{Oscillator, SimClock, world_time};
@@ -28,7 +27,6 @@ use wackamole::env::Clock;
 pub struct Machine {
     node: usize,
     config: NodeConfig,
-    vips: Vec<Arc<Vip>>,
     vip_ids: Rc<Vec<VipId>>,
     operation: Span,
     segment: SharedSegment,
@@ -55,11 +53,9 @@ impl Machine {
         segment: SharedSegment,
         rng: Rng,
     ) -> Self {
-        let vips: Vec<Arc<Vip>> = config.vips.iter().map(|vip| Arc::clone(&vip.vip)).collect();
         Self {
             node,
-            vip_ids: Rc::new(vips.iter().map(|vip| vip.id()).collect()),
-            vips,
+            vip_ids: Rc::new(config.vips.iter().map(|vip| vip.vip.id()).collect()),
             config,
             operation,
             segment,
@@ -159,7 +155,6 @@ impl Machine {
         };
         driver::run(
             node,
-            &self.vips,
             &network,
             &clock,
             &addresses,

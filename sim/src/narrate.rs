@@ -225,6 +225,29 @@ impl<'a> Narrator<'a> {
                         format!("{}: {}: {error}{end}", self.node(*node), self.names.vip(*vip)),
                     )
                 }
+                Event::Occupied { vip, by } => (
+                    "address",
+                    format!(
+                        "{}: {} is answered by {by}, stays there",
+                        self.node(*node),
+                        self.names.vip(*vip)
+                    ),
+                ),
+                Event::Contested { vip, by, yields } => {
+                    let end = if *yields { ", yields" } else { "" };
+                    (
+                        "address",
+                        format!(
+                            "{}: {} is used by {by} too{end}",
+                            self.node(*node),
+                            self.names.vip(*vip)
+                        ),
+                    )
+                }
+                Event::Servable { vips, why_not } => {
+                    let how = why_not.as_deref().unwrap_or("can be served again");
+                    ("address", format!("{}: {} VIPs: {how}", self.node(*node), vips.len()))
+                }
                 Event::AddressVanished { vip, retry_in } => {
                     let text = format!(
                         "{}: {} vanished, is put back in {} ms",
@@ -283,6 +306,17 @@ impl<'a> Narrator<'a> {
             Event::AddressFailed { vip, error, given_up } => {
                 let end = if *given_up { ", given up" } else { "" };
                 format!("{}: {error}{end}", self.names.vip(*vip))
+            }
+            Event::Occupied { vip, by } => {
+                format!("{} is answered by {by}", self.names.vip(*vip))
+            }
+            Event::Contested { vip, by, yields } => {
+                let end = if *yields { ", yields" } else { "" };
+                format!("{} is used by {by} too{end}", self.names.vip(*vip))
+            }
+            Event::Servable { vips, why_not } => {
+                let how = why_not.as_deref().unwrap_or("can be served again");
+                format!("{} VIPs: {how}", vips.len())
             }
             Event::AddressVanished { vip, retry_in } => {
                 format!(

@@ -151,7 +151,6 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
         |now, observation: driver::Observation<'_>| telemetry.observe(now, &observation);
     let driver = driver::run(
         node,
-        &vips,
         &network,
         &clock,
         &addresses,

@@ -9,14 +9,12 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use wackamole_protocol::event::Event;
 use wackamole_protocol::node::{Destination, Node, Output};
 use wackamole_protocol::status::Status;
 use wackamole_protocol::time::{Deadline, Instant};
-use wackamole_protocol::vip::Vip;
 
 use crate::env::{
     Action, AddressError, AddressEvent, Addresses, Clock, Lease, Network, Storage, Work,
@@ -49,7 +47,6 @@ pub enum Command {
 #[allow(clippy::too_many_arguments)] // the whole environment of a node, each part by its trait
 pub async fn run(
     mut node: Node,
-    vips: &[Arc<Vip>],
     network: &impl Network,
     clock: &impl Clock,
     addresses: &impl Addresses,
@@ -59,7 +56,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AddressError> {
     clean_up(addresses).await?;
-    let mut reconciler = Reconciler::new(vips.iter().cloned());
+    let mut reconciler = Reconciler::new(node.config());
     let mut shutdown = pin!(shutdown);
     let mut leaving = false;
     let mut commands_open = true;
@@ -228,7 +225,7 @@ fn execute(
                     reconciler.handle_desired(generation, &vips, now);
                 }
                 Output::Clear { suspected, wanted } => {
-                    let _ = (suspected, wanted);
+                    reconciler.handle_clearing(&suspected, &wanted, now);
                 }
                 Output::Save { ticket, record } => storage.save(ticket, record),
                 Output::Announce { vips } => reconciler.announce_again(&vips, now),

@@ -5,17 +5,23 @@
 //! what is held is announced at once, again at growing spacing, and then at a low rate. Whether an address is really
 //! there is the worker's knowledge, never assumed here.
 
+mod clearance;
+
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use wackamole_protocol::config::NodeConfig;
+use wackamole_protocol::id::NodeId;
+use wackamole_protocol::mac::{Claim, MacAddress};
 use wackamole_protocol::node::AddressOutcome;
 use wackamole_protocol::time::{Deadline, Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
 use crate::env::{Action, AddressError, AddressEvent, Work};
+use clearance::Clearance;
 
 /// Pause before the first new try; doubles with each further one.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
@@ -33,6 +39,10 @@ const ANNOUNCE_AGAIN: [Duration; 4] = [
     Duration::from_millis(4_400),
     Duration::from_millis(8_800),
 ];
+/// An address is defended against somebody else's use once in so long (RFC 5227 §2.4, DEFEND_INTERVAL).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// Use by somebody else is told no more often than that for one VIP.
+const CONTEST_PAUSE: Duration = Duration::from_secs(1);
 /// Then at a low rate, because switches forget a MAC sooner (300 s) than gateways an ARP entry (20 min or more).
 const REFRESH_MIN: Duration = Duration::from_secs(60);
 /// Spread of the low rate, so that the VIPs of a machine do not speak all at once.
@@ -70,6 +80,10 @@ struct Entry {
     present_since: Instant,
     announce_at: Option<Instant>,
     announced: usize,
+    /// When it was last defended against somebody else.
+    defended_at: Option<Instant>,
+    /// When somebody else's use was last told.
+    contested_at: Option<Instant>,
     /// Under which deadline the entry is indexed.
     indexed: Option<Deadline>,
 }
@@ -89,6 +103,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Reconciler {
     entries: BTreeMap<VipId, Entry>,
+    clearance: Clearance,
     /// Every entry with a deadline, so that thousands of VIPs are not looked through for the few that are due.
     deadlines: BTreeSet<(Deadline, VipId)>,
     tickets: BTreeMap<u64, VipId>,
@@ -99,7 +114,8 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Nothing is desired, and nothing is there: the machine has been cleaned up.
-    pub fn new(vips: impl IntoIterator<Item = Arc<Vip>>) -> Self {
+    pub fn new(config: &NodeConfig) -> Self {
+        let vips = config.vips.iter().map(|definition| definition.vip.clone());
         let entry = |vip: Arc<Vip>| Entry {
             vip,
             desired: false,
@@ -115,10 +131,13 @@ impl Reconciler {
             present_since: Instant::ORIGIN,
             announce_at: None,
             announced: 0,
+            defended_at: None,
+            contested_at: None,
             indexed: None,
         };
         Self {
-            entries: vips.into_iter().map(|vip| (vip.id(), entry(vip))).collect(),
+            clearance: Clearance::new(config),
+            entries: vips.map(|vip| (vip.id(), entry(vip))).collect(),
             deadlines: BTreeSet::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
@@ -163,6 +182,57 @@ impl Reconciler {
         })
     }
 
+    /// These VIPs shall be asked about on their segments, and no others; see [`wackamole_protocol::node::Output::Clear`].
+    pub fn handle_clearing(
+        &mut self,
+        suspected: &BTreeSet<VipId>,
+        wanted: &BTreeMap<VipId, Option<NodeId>>,
+        now: Instant,
+    ) {
+        self.clearance.handle_sets(suspected, wanted, now);
+        self.advance_clearance(now);
+    }
+
+    fn advance_clearance(&mut self, now: Instant) {
+        let entries = &self.entries;
+        self.clearance.advance(
+            &|vip| entries.get(&vip).map(|entry| entry.vip.clone()),
+            &mut self.next_ticket,
+            &mut self.work,
+            &mut self.outcomes,
+            now,
+        );
+    }
+
+    /// Somebody else uses or wants a VIP. What we hold is defended once in a while by announcing it.
+    fn handle_claim(
+        &mut self,
+        vip: VipId,
+        by: MacAddress,
+        ours: MacAddress,
+        claim: Claim,
+        now: Instant,
+    ) {
+        self.clearance.handle_claim(vip, by, ours, claim);
+        self.advance_clearance(now);
+        let Some(entry) = self.entries.get_mut(&vip) else { return };
+        // The kernel itself answers those who probe.
+        if claim == Claim::Wants || !entry.desired || entry.actual != Actual::Present {
+            return;
+        }
+        let again = entry.defended_at.is_some_and(|at| now < at + DEFEND_INTERVAL);
+        if !again {
+            entry.defended_at = Some(now);
+            entry.announced = 0;
+            entry.announce_at = Some(now);
+        }
+        if !again || entry.contested_at.is_none_or(|at| now >= at + CONTEST_PAUSE) {
+            entry.contested_at = Some(now);
+            self.outcomes.push_back(AddressOutcome::Contested { vip, by, ours, again });
+        }
+        self.announce_if_due(vip, now);
+    }
+
     /// Announces VIPs once more from the beginning, if they are there.
     pub fn announce_again(&mut self, vips: &BTreeSet<VipId>, now: Instant) {
         for vip in vips {
@@ -182,12 +252,19 @@ impl Reconciler {
     pub fn handle_event(&mut self, event: AddressEvent, now: Instant) {
         match event {
             AddressEvent::Done { ticket, result } => {
-                if let Some(vip) = self.tickets.remove(&ticket) {
+                if self.clearance.handle_done(ticket, result.is_ok(), now) {
+                    self.advance_clearance(now);
+                } else if let Some(vip) = self.tickets.remove(&ticket) {
                     self.handle_done(vip, ticket, result, now);
                 }
             }
             AddressEvent::Vanished(vip) => self.handle_vanished(vip, now),
-            AddressEvent::Claimed { .. } | AddressEvent::Servable { .. } => {}
+            AddressEvent::Claimed { vip, by, ours, claim } => {
+                self.handle_claim(vip, by, ours, claim, now);
+            }
+            AddressEvent::Servable { vips, why_not } => {
+                self.outcomes.push_back(AddressOutcome::Servable { vips, why_not });
+            }
             AddressEvent::InterfacesChanged => {
                 for vip in self.entries.keys().copied().collect::<Vec<_>>() {
                     if let Some(entry) = self.entries.get_mut(&vip) {
@@ -274,6 +351,9 @@ impl Reconciler {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.clearance.poll_timeout().at <= now {
+            self.advance_clearance(now);
+        }
         let due: Vec<VipId> = self
             .deadlines
             .iter()
@@ -303,7 +383,8 @@ impl Reconciler {
 
     /// When to call [`Reconciler::handle_timeout`].
     pub fn poll_timeout(&self) -> Deadline {
-        self.deadlines.first().map_or(Deadline::NEVER, |&(deadline, _)| deadline)
+        let entries = self.deadlines.first().map_or(Deadline::NEVER, |&(deadline, _)| deadline);
+        entries.min(self.clearance.poll_timeout())
     }
 
     /// Files the entry under its deadline.

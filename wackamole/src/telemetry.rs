@@ -193,6 +193,21 @@ impl Telemetry {
                     "somebody removed an address, putting it back"
                 );
             }
+            Event::Occupied { vip, by } => {
+                warn!(vip = %names.vip(*vip), %by, "another machine answers for the VIP: it stays there");
+            }
+            Event::Contested { vip, by, yields: false } => {
+                warn!(vip = %names.vip(*vip), %by, "another machine uses a VIP that we hold");
+            }
+            Event::Contested { vip, by, yields: true } => {
+                warn!(vip = %names.vip(*vip), %by, "another machine uses the VIP and does not give way: yielding");
+            }
+            Event::Servable { vips, why_not: Some(why_not) } => {
+                error!(vips = vips.len(), why_not, "VIPs cannot be served from this machine");
+            }
+            Event::Servable { vips, why_not: None } => {
+                info!(vips = vips.len(), "VIPs can be served from this machine again");
+            }
             Event::Rejected { from, rejection } => self.rejected(now, from.ip(), *rejection),
             Event::RanLate { late } => {
                 if let Some(unsaid) = self.late.admit((), now) {

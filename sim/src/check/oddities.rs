@@ -85,6 +85,9 @@ impl Oddities {
             | Event::Acquired { .. }
             | Event::Released { .. }
             | Event::AddressVanished { .. }
+            | Event::Occupied { .. }
+            | Event::Contested { .. }
+            | Event::Servable { .. }
             | Event::BalanceRound { .. }
             | Event::Left => None,
         }

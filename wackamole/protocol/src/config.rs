@@ -78,6 +78,8 @@ pub struct Safety {
     /// Under [`Partition::Lan`]: after so long a VIP that somebody else seems to answer for is acquired all the same;
     /// `None` waits for ever. Default `None`.
     pub lan_wait_max: Option<Duration>,
+    /// A node that vanished is fenced by the operator's command before anything is taken over from it.
+    pub fences_nodes: bool,
     /// The longest promise that an earlier start of this node may have made: nothing is accepted before it is over.
     pub promised_before: Duration,
 }
@@ -92,6 +94,7 @@ impl Safety {
             quorum: QuorumKind::Dynamic,
             min_quorum: 1,
             lan_wait_max: None,
+            fences_nodes: false,
             promised_before: timing.failure_timeout,
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use crate::id::{Incarnation, NodeId, ViewId};
+use crate::mac::MacAddress;
 use crate::time::Duration;
 use crate::vip::VipId;
 
@@ -186,6 +187,29 @@ pub enum Event {
         vip: VipId,
         /// When it is put back.
         retry_in: Duration,
+    },
+    /// A VIP that is ours to acquire waits: somebody else answers for it on its segment.
+    Occupied {
+        /// The VIP.
+        vip: VipId,
+        /// Who.
+        by: MacAddress,
+    },
+    /// Somebody else uses a VIP that we hold.
+    Contested {
+        /// The VIP.
+        vip: VipId,
+        /// Who.
+        by: MacAddress,
+        /// We let go of it: the other one's hardware address is the lower one, and it does not give way.
+        yields: bool,
+    },
+    /// VIPs cannot be served from this machine, or can be again.
+    Servable {
+        /// Which.
+        vips: Vec<VipId>,
+        /// Why not; nothing if they can.
+        why_not: Option<String>,
     },
     /// A datagram was refused.
     Rejected {

@@ -117,6 +117,11 @@ impl Node {
         &self.names
     }
 
+    /// What it was told at its start.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
     /// Takes a datagram from the network.
     pub fn handle_datagram(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) {
         self.group.handle_datagram(from, datagram, now);
@@ -202,6 +207,9 @@ impl Node {
                 AgentOutput::Hold { generation, vips } => {
                     self.outputs.push_back(Output::Hold { generation, vips });
                 }
+                AgentOutput::Clear { suspected, wanted } => {
+                    self.outputs.push_back(Output::Clear { suspected, wanted });
+                }
                 AgentOutput::Announce { vips } => self.outputs.push_back(Output::Announce { vips }),
                 AgentOutput::Send { to, bytes } => self.group.send(to, bytes, now),
                 AgentOutput::Event(event) => self.outputs.push_back(Output::Event(event)),
@@ -222,9 +230,11 @@ impl Node {
                 let decision = self.agent.decide(ballot, &states);
                 self.group.provide_decision(ballot, decision, now);
             }
-            GroupOutput::View { view, members: _, decision } => {
-                self.agent.handle_view(view, &decision, now);
+            GroupOutput::View { view, members: _, decision, left } => {
+                self.agent.handle_view(view, &decision, &left, now);
             }
+            GroupOutput::Suspects(suspects) => self.agent.handle_suspects(suspects),
+            GroupOutput::Restarted(peer) => self.agent.handle_restarted(peer),
             GroupOutput::ViewLost { why: _ } => self.agent.handle_view_lost(now),
             GroupOutput::Message { from, bytes } => self.agent.handle_message(from, &bytes, now),
             GroupOutput::Event(event) => self.outputs.push_back(Output::Event(event)),

@@ -1,9 +1,13 @@
 //! The reconciler alone: single rules, then anything in any order with its invariants after every step.
 
 mod anything;
+mod clearing;
 
 use std::net::IpAddr;
 
+use wackamole_protocol::config::{
+    Balance, ClusterKey, NodeDefinition, Partition, Safety, Timing, VipDefinition,
+};
 use wackamole_protocol::vip::VipAddress;
 
 use super::*;
@@ -12,6 +16,29 @@ fn vip(i: u8) -> Arc<Vip> {
     let address =
         VipAddress { address: IpAddr::from([10, 0, 0, i]), prefix: 32, interface: "eth0".into() };
     Arc::new(Vip::new(format!("v{i}"), vec![address]))
+}
+
+fn config(vips: u8, partition: Partition) -> NodeConfig {
+    let timing = Timing { heartbeat: ms(100), failure_timeout: ms(400), mature: ms(0) };
+    let nodes: Vec<NodeDefinition> = ["a", "b"]
+        .map(|name| NodeDefinition {
+            name: name.into(),
+            addresses: vec![],
+            weight: 1,
+            witness: false,
+        })
+        .into();
+    NodeConfig {
+        cluster: "test".into(),
+        key: ClusterKey([0; 32]),
+        me: nodes[0].id(),
+        nodes,
+        vips: (0..vips).map(|i| VipDefinition { vip: vip(i), prefer: vec![] }).collect(),
+        timing,
+        balance: Balance { moves_per_round: None, interval: ms(1_000) },
+        multicast: false,
+        safety: Safety::new(partition, &timing),
+    }
 }
 
 fn ms(milliseconds: u64) -> Duration {
@@ -24,7 +51,7 @@ fn start() -> Instant {
 
 /// One VIP that is wanted from generation 1 on.
 fn wanted() -> (Reconciler, VipId) {
-    let mut reconciler = Reconciler::new([vip(0)]);
+    let mut reconciler = Reconciler::new(&config(1, Partition::Component));
     let id = vip(0).id();
     reconciler.handle_desired(1, &BTreeSet::from([id]), start());
     (reconciler, id)
@@ -58,7 +85,7 @@ fn trouble() -> AddressError {
 
 #[test]
 fn releases_come_before_acquires() {
-    let mut reconciler = Reconciler::new([vip(0), vip(1)]);
+    let mut reconciler = Reconciler::new(&config(2, Partition::Component));
     let (first, second) = (vip(0).id(), vip(1).id());
     reconciler.handle_desired(1, &BTreeSet::from([first]), start());
     let work = reconciler.poll_work().expect("an acquire");

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 use wackamole_protocol::event::Reason;
 use wackamole_protocol::id::Incarnation;
+use wackamole_protocol::mac::MacAddress;
 use wackamole_protocol::vip::{Vip, VipAddress};
 
 use super::*;
@@ -48,6 +49,11 @@ fn every_event_is_one_line() {
         Event::AddressFailed { vip: vip.id(), error: "no eth0".into(), given_up: false },
         Event::AddressFailed { vip: vip.id(), error: "no eth0".into(), given_up: true },
         Event::AddressVanished { vip: vip.id(), retry_in: Duration::from_millis(200) },
+        Event::Occupied { vip: vip.id(), by: MacAddress([2, 0, 0, 0, 0, 7]) },
+        Event::Contested { vip: vip.id(), by: MacAddress([2, 0, 0, 0, 0, 7]), yields: false },
+        Event::Contested { vip: vip.id(), by: MacAddress([2, 0, 0, 0, 0, 7]), yields: true },
+        Event::Servable { vips: vec![vip.id()], why_not: Some("no carrier on eth0".into()) },
+        Event::Servable { vips: vec![vip.id()], why_not: None },
         Event::RanLate { late: Duration::from_millis(140) },
         Event::RanLate { late: Duration::from_millis(150) },
         Event::ConfigurationDiffers { node: b },

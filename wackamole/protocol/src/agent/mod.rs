@@ -5,6 +5,7 @@
 //! Invariants: without a view nothing is desired; between accept and install nothing is added to the desired set; a VIP
 //! enters it only with the permission to hold it, which is given away only after the release is confirmed.
 
+mod clearing;
 mod message;
 mod plan;
 mod slot;
@@ -23,6 +24,7 @@ use crate::time::{Deadline, Duration, Instant};
 use crate::vip::VipId;
 use crate::wire;
 
+use clearing::Precautions;
 use message::{AgentMessage, Bits, HandedOver, Holding, MemberInfo, MemberState, Report, VipList};
 use plan::Plan;
 pub(crate) use slot::{Local, Permission, Slot};
@@ -107,6 +109,13 @@ pub enum AgentOutput {
         /// The whole set.
         vips: BTreeSet<VipId>,
     },
+    /// Ask the segment about these; see [`crate::node::Output::Clear`].
+    Clear {
+        /// A prospective heir's.
+        suspected: BTreeSet<VipId>,
+        /// To be acquired as soon as they are clear, and from whom.
+        wanted: BTreeMap<VipId, Option<NodeId>>,
+    },
     /// Announce these VIPs once more: an overlap was possible.
     Announce {
         /// VIPs that are held.
@@ -139,6 +148,8 @@ pub struct Agent {
     me: NodeId,
     ranks: Vec<NodeId>,
     weight: u32,
+    /// It votes and holds nothing.
+    witness: bool,
     mature_after: Duration,
     balance: Balance,
     fingerprint: u64,
@@ -160,6 +171,11 @@ pub struct Agent {
     generation: u64,
     desired: BTreeSet<VipId>,
     announce: BTreeSet<VipId>,
+    /// Which segment-side precautions this cluster takes.
+    precautions: Precautions,
+    suspects: BTreeSet<NodeId>,
+    suspected: BTreeSet<VipId>,
+    to_clear: (BTreeSet<VipId>, BTreeMap<VipId, Option<NodeId>>),
     holding: Holding,
     outputs: VecDeque<AgentOutput>,
 }
@@ -175,11 +191,13 @@ impl Agent {
                 (definition.vip.id(), slot)
             })
             .collect();
-        let weight = config.nodes.iter().find(|n| n.id() == config.me).map_or(1, |n| n.weight);
+        let mine = config.nodes.iter().find(|n| n.id() == config.me);
+        let (weight, witness) = mine.map_or((1, false), |n| (n.weight, n.witness));
         Self {
             me: config.me,
             ranks: config.nodes.iter().map(|node| node.id()).collect(),
             weight,
+            witness,
             mature_after: config.timing.mature,
             balance: config.balance,
             fingerprint: fingerprint(slots.keys()),
@@ -188,7 +206,7 @@ impl Agent {
             prepared: None,
             frozen: false,
             stated: None,
-            mature: config.timing.mature == Duration::ZERO,
+            mature: config.timing.mature == Duration::ZERO && !witness,
             mature_at: None,
             saw_mature: false,
             able_at: None,
@@ -197,6 +215,10 @@ impl Agent {
             generation: 0,
             desired: BTreeSet::new(),
             announce: BTreeSet::new(),
+            precautions: Precautions::new(config),
+            suspects: BTreeSet::new(),
+            suspected: BTreeSet::new(),
+            to_clear: Default::default(),
             holding: Holding::default(),
             outputs: VecDeque::new(),
         }
@@ -223,7 +245,7 @@ impl Agent {
             if slot.may_answer() {
                 held.insert(position);
             }
-            if slot.unable_until.is_some() {
+            if slot.is_unable() {
                 unable.insert(position);
             }
             if !slot.preferred.is_empty()
@@ -238,7 +260,7 @@ impl Agent {
             weight: self.weight,
             mature: self.mature,
             saw_mature: self.saw_mature,
-            draining: self.draining,
+            draining: self.draining || self.witness,
             held,
             unable,
             preferred,
@@ -270,10 +292,12 @@ impl Agent {
                     self.report(now);
                 }
             }
-            AddressOutcome::Cleared { .. }
-            | AddressOutcome::Occupied { .. }
-            | AddressOutcome::Contested { .. }
-            | AddressOutcome::Servable { .. } => {}
+            AddressOutcome::Cleared { vip } => self.handle_cleared(vip),
+            AddressOutcome::Occupied { vip, by } => self.handle_occupied(vip, by),
+            AddressOutcome::Contested { vip, by, ours, again } => {
+                self.handle_contested(vip, by, ours, again, now);
+            }
+            AddressOutcome::Servable { vips, why_not } => self.handle_servable(vips, why_not, now),
             AddressOutcome::Vanished { vip, retry_in } => {
                 self.event(Event::AddressVanished { vip, retry_in });
             }
@@ -309,10 +333,12 @@ impl Agent {
         }
         slot.local = Local::Absent;
         slot.error = None;
+        slot.free = slot.other_holders.is_empty() && self.view.is_some();
         let next = slot.owner.filter(|&owner| owner != self.me);
         let reason = if self.draining { Reason::Drain } else { slot.reason };
         self.event(Event::Released { vip, next, reason });
         self.hand_over(vip);
+        self.restate_clearing();
     }
 
     /// Passes the permission to the owner if we owe it and our kernel has let go.
@@ -431,6 +457,7 @@ impl Agent {
                 .collect()
         };
         if desired == self.desired {
+            self.restate_clearing();
             return;
         }
         self.generation += 1;
@@ -449,6 +476,7 @@ impl Agent {
         }
         self.desired.clone_from(&desired);
         self.outputs.push_back(AgentOutput::Hold { generation: self.generation, vips: desired });
+        self.restate_clearing();
     }
 
     /// Tells the coordinator what changed about this node.
@@ -466,11 +494,11 @@ impl Agent {
     fn current_report(&self) -> Report {
         Report {
             mature: self.mature,
-            draining: self.draining,
+            draining: self.draining || self.witness,
             unable: self
                 .slots
                 .iter()
-                .filter(|(_, slot)| slot.unable_until.is_some())
+                .filter(|(_, slot)| slot.is_unable())
                 .map(|(&vip, _)| vip)
                 .collect(),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::event::Reason;
 use crate::id::NodeId;
+use crate::mac::MacAddress;
 use crate::time::{Duration, Instant};
 use crate::vip::Vip;
 
@@ -53,6 +54,21 @@ pub(crate) struct Slot {
     pub(crate) changed_in: u64,
     /// Other members whose kernels answer for it, as far as they have told.
     pub(crate) other_holders: BTreeSet<NodeId>,
+    /// It may be acquired as far as the segment is concerned: its last holder has confirmed the release, or nobody has
+    /// answered a probe.
+    pub(crate) cleared: bool,
+    /// The last that we know of it is a confirmed release in our view.
+    pub(crate) free: bool,
+    /// The node that held it and vanished, if it is to be taken over from one.
+    pub(crate) clear_from: Option<NodeId>,
+    /// Somebody else answers for it on its segment.
+    pub(crate) occupied_by: Option<MacAddress>,
+    /// To be let go of once, whoever owns it.
+    pub(crate) yielded: bool,
+    /// Whom it belonged to before its owner.
+    pub(crate) previous_owner: Option<NodeId>,
+    /// Why it cannot be served from this machine.
+    pub(crate) unservable: Option<String>,
     pub(crate) unable_until: Option<Instant>,
     unable_for: Duration,
     pub(crate) error: Option<String>,
@@ -71,6 +87,13 @@ impl Slot {
             local: Local::Absent,
             changed_in: 0,
             other_holders: BTreeSet::new(),
+            cleared: false,
+            free: false,
+            clear_from: None,
+            occupied_by: None,
+            yielded: false,
+            previous_owner: None,
+            unservable: None,
             unable_until: None,
             unable_for: UNABLE_FIRST,
             error: None,
@@ -85,17 +108,35 @@ impl Slot {
     /// Whether the address should be on this machine. `frozen`: between accept and install what is held is kept and
     /// nothing is acquired.
     pub(crate) fn is_desired(&self, me: NodeId, frozen: bool) -> bool {
+        if self.unservable.is_some() || self.yielded {
+            return false;
+        }
         let kept = matches!(self.local, Local::Wanted | Local::Held);
         if frozen {
             return kept && self.permission != Permission::Owed;
         }
         self.owner == Some(me)
             && match self.permission {
-                Permission::Here => true,
+                Permission::Here => kept || self.cleared,
                 // Several held it when two halves met, and we keep it while the others let go.
                 Permission::Awaiting(_) => kept,
                 Permission::None | Permission::Owed => false,
             }
+    }
+
+    /// Whether the segment must be asked before it is acquired.
+    pub(crate) fn wants_clearing(&self, me: NodeId, frozen: bool) -> bool {
+        !frozen
+            && self.owner == Some(me)
+            && self.permission == Permission::Here
+            && self.local == Local::Absent
+            && !self.cleared
+            && self.unservable.is_none()
+    }
+
+    /// This node could not hold it if it were its owner.
+    pub(crate) fn is_unable(&self) -> bool {
+        self.unable_until.is_some() || self.unservable.is_some()
     }
 
     /// Notes that this node cannot hold the VIP for now. Returns whether that is news.

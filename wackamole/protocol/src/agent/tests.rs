@@ -89,7 +89,7 @@ fn install(agent: &mut Agent, epoch: u64, fates: &[(Option<u8>, &[u8])]) {
         .collect();
     let vips = VipList::Fingerprint(agent.fingerprint());
     let decision = Decision { vips, members: members(agent), verdicts };
-    agent.handle_view(view(epoch), &wire::encode(&decision), now());
+    agent.handle_view(view(epoch), &wire::encode(&decision), &BTreeSet::new(), now());
 }
 
 fn update(agent: &mut Agent, number: u64, vip: VipId, from: usize, to: usize) {

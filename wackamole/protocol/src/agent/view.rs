@@ -31,8 +31,14 @@ impl Agent {
         decision
     }
 
-    /// A view is installed.
-    pub fn handle_view(&mut self, id: ViewId, decision: &[u8], now: Instant) {
+    /// A view is installed. `left` are those members of the one before that have said that they have released everything.
+    pub fn handle_view(
+        &mut self,
+        id: ViewId,
+        decision: &[u8],
+        left: &BTreeSet<NodeId>,
+        now: Instant,
+    ) {
         let Ok(decision) = wire::decode::<Decision>(decision) else { return };
         let before = self.members().to_vec();
         let somebody_joined =
@@ -53,7 +59,7 @@ impl Agent {
             self.mature_at = Some(now + self.mature_after);
         }
         self.learn_members(decision.members.clone());
-        self.adopt(&decision, now);
+        self.adopt(&decision, left, now);
         self.restate_desired();
         if somebody_joined {
             // Whoever comes (back) may have answered for what we hold, and its word may have been the last.
@@ -67,7 +73,7 @@ impl Agent {
     }
 
     /// Takes over owners and holders from a decision.
-    fn adopt(&mut self, decision: &Decision, now: Instant) {
+    fn adopt(&mut self, decision: &Decision, left: &BTreeSet<NodeId>, now: Instant) {
         let listed: Vec<VipId> = match &decision.vips {
             VipList::Listed(vips) => vips.clone(),
             VipList::Fingerprint(f) if *f == self.fingerprint => {
@@ -81,7 +87,14 @@ impl Agent {
             let holders: BTreeSet<NodeId> =
                 verdict.holders.iter().filter_map(|&position| member(position)).collect();
             let me = self.me;
+            let precautions = self.precautions;
             let Some(slot) = self.slots.get_mut(vip) else { continue };
+            let former = slot.owner.filter(|&former| former != me);
+            let all_left = former.is_some_and(|former| left.contains(&former))
+                && slot.other_holders.iter().all(|holder| left.contains(holder));
+            let vanished = former
+                .filter(|former| !left.contains(former))
+                .filter(|&former| decision.members.iter().all(|member| member.id != former));
             let held_by_us = holders.contains(&me);
             let others: BTreeSet<NodeId> = holders.into_iter().filter(|&h| h != me).collect();
             slot.early_permission = false;
@@ -96,7 +109,10 @@ impl Agent {
                 _ if held_by_us => Permission::Owed,
                 _ => Permission::None,
             };
+            slot.free = others.is_empty() && (slot.free || all_left);
             slot.other_holders = others;
+            slot.cleared = slot.free || precautions.none_for(vanished);
+            slot.clear_from = vanished;
             // What we told as held may have been let go of since: then it is not kept but taken again.
             let kept = matches!(slot.local, Local::Wanted | Local::Held) || owner != Some(me);
             let reason = match verdict.reason {
@@ -118,6 +134,7 @@ impl Agent {
             slot.reason = lasting(reason, Some(slot.reason));
             return;
         }
+        slot.previous_owner = slot.owner.or(slot.previous_owner);
         slot.owner = owner;
         slot.reason = reason;
         slot.owned_since = now;
@@ -164,6 +181,8 @@ impl Agent {
                 slot.permission = Permission::None;
                 slot.early_permission = false;
                 slot.other_holders.clear();
+                slot.free = false;
+                slot.cleared = false;
             }
             self.set_owner(vip, None, Reason::NoView, now);
         }
@@ -253,10 +272,14 @@ impl Agent {
     }
 
     fn apply_change(&mut self, change: &Change, now: Instant) {
-        let me = self.me;
+        let (me, precautions) = (self.me, self.precautions);
         let Some(slot) = self.slots.get_mut(&change.vip) else { return };
         if change.to == me {
             let here = core::mem::take(&mut slot.early_permission);
+            // Whoever hands it over confirms the release first.
+            let handed_over = change.from.is_some_and(|from| from != me);
+            slot.cleared = handed_over || slot.free || precautions.none_for(None);
+            slot.clear_from = None;
             slot.permission = match change.from {
                 Some(from) if from != me && !here => Permission::Awaiting(BTreeSet::from([from])),
                 _ => Permission::Here,
@@ -282,11 +305,13 @@ impl Agent {
         for vip in &holding.acquired {
             if let Some(slot) = self.slots.get_mut(vip) {
                 slot.other_holders.insert(from);
+                slot.free = false;
             }
         }
         for released in &holding.released {
             if let Some(slot) = self.slots.get_mut(&released.vip) {
                 slot.other_holders.remove(&from);
+                slot.free = slot.other_holders.is_empty() && slot.local == Local::Absent;
             }
             if released.next == Some(self.me) {
                 self.receive_permission(from, released);
@@ -314,6 +339,7 @@ impl Agent {
             return;
         }
         slot.permission = Permission::Here;
+        slot.cleared = true;
         if slot.local == Local::Held {
             // We held it all along, and so did others until now: the segment may point at any of them.
             self.holding.acquired.push(released.vip);

@@ -415,6 +415,13 @@ impl Group {
         }
         accepted.awaits_install = false;
         let promise = Duration::from_micros(promise_us.into());
+        let left = self
+            .view
+            .iter()
+            .flat_map(|before| before.members.keys())
+            .filter(|id| self.peers.get(id).is_some_and(|peer| peer.has_left()))
+            .copied()
+            .collect();
         let echoed = core::mem::take(&mut accepted.echoed);
         self.view =
             Some(InstalledView { id: view, members: members.clone(), at: now, promise, echoed });
@@ -430,7 +437,7 @@ impl Group {
         self.dirty = true;
         let names = members.keys().copied().collect();
         self.event(Event::ViewInstalled { view, members: names });
-        self.outputs.push_back(GroupOutput::View { view, members, decision });
+        self.outputs.push_back(GroupOutput::View { view, members, decision, left });
         for (from, _, bytes) in
             core::mem::take(&mut self.early).into_iter().filter(|(_, id, _)| *id == view)
         {

@@ -21,7 +21,7 @@ mod verdict;
 mod tests;
 
 use core::net::SocketAddr;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::config::{NodeConfig, Safety, Timing};
 use crate::event::{Event, LinkState, Rejection};
@@ -74,7 +74,13 @@ pub enum GroupOutput {
         members: BTreeMap<NodeId, Incarnation>,
         /// What the coordinator's agent decided.
         decision: Vec<u8>,
+        /// Those of the last view that said that they have released everything.
+        left: BTreeSet<NodeId>,
     },
+    /// These members, and no others, have not been heard for half of the failure timeout.
+    Suspects(BTreeSet<NodeId>),
+    /// A peer is heard with another incarnation than before.
+    Restarted(NodeId),
     /// This node is in no view any more: it may hold nothing.
     ViewLost {
         /// Why, for people.
@@ -135,6 +141,8 @@ pub struct Group {
     view: Option<InstalledView>,
     /// Until when the fences let this machine answer.
     lease: Option<Instant>,
+    /// Members that have not been heard for half of the failure timeout, as told.
+    suspects: BTreeSet<NodeId>,
     accepted: Option<Accepted>,
     proposal: Option<Proposal>,
     deferred: Option<Deferred>,
@@ -191,6 +199,7 @@ impl Group {
             heartbeat_early_at: None,
             view: None,
             lease: None,
+            suspects: BTreeSet::new(),
             accepted: None,
             proposal: None,
             deferred: None,
@@ -255,6 +264,7 @@ impl Group {
                 if earlier.is_some() {
                     let (peer, incarnation) = (header.from, header.incarnation);
                     self.event(Event::PeerRestarted { peer, incarnation });
+                    self.outputs.push_back(GroupOutput::Restarted(peer));
                 }
             }
         }
@@ -447,6 +457,7 @@ impl Group {
                 && view.members.contains_key(id)
             {
                 verdicts(peer.promised_at.map(|at| at.max(view.at) + patience), "no promise left");
+                verdicts(Some(peer.suspect_at(timing)), "a member is suspected");
             }
         }
         for peer in self.peers.values() {

@@ -196,12 +196,10 @@ impl Peer {
     }
 
     /// The peer hears us and does not promise anything: it lets its debt to us run out, or is in no view with us.
-    pub(crate) fn is_promise_withheld(&self, timing: &Timing) -> bool {
-        match (self.echoed_at, self.promised_at) {
-            (Some(echoed), Some(promised)) => echoed.since(promised) > timing.heartbeat * 3 / 2,
-            (Some(_), None) => true,
-            (None, _) => false,
-        }
+    /// Whoever shares a view since `view_at` has had until then no reason to promise.
+    pub(crate) fn is_promise_withheld(&self, view_at: Instant, timing: &Timing) -> bool {
+        let promised = self.promised_at.map_or(view_at, |at| at.max(view_at));
+        self.echoed_at.is_some_and(|echoed| echoed.since(promised) > timing.heartbeat * 3 / 2)
     }
 
     /// The link is in this state from now on.

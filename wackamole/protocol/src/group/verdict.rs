@@ -17,6 +17,7 @@ impl Group {
         self.evaluated_at = now;
         self.dirty = false;
         self.refresh_links(now);
+        self.tell_suspects(now);
         self.doubt_own_view(now);
         self.revisit_deferred(now);
         self.consider_proposal(now);
@@ -66,6 +67,22 @@ impl Group {
         }
     }
 
+    /// Tells which members may soon be given up.
+    fn tell_suspects(&mut self, now: Instant) {
+        let members = self.view.iter().flat_map(|view| &view.members);
+        let suspects: BTreeSet<NodeId> = members
+            .filter_map(|(id, incarnation)| {
+                let peer = self.peers.get(id)?;
+                let gone = peer.incarnation != Some(*incarnation) || peer.has_left();
+                (gone || peer.is_suspect(&self.timing, now)).then_some(*id)
+            })
+            .collect();
+        if suspects != self.suspects {
+            self.suspects.clone_from(&suspects);
+            self.outputs.push_back(GroupOutput::Suspects(suspects));
+        }
+    }
+
     /// Lets go of a view that the others have left behind.
     fn doubt_own_view(&mut self, now: Instant) {
         let Some(view) = self.view.clone() else { return };
@@ -96,8 +113,9 @@ impl Group {
         let timing = &self.timing;
         let is_over =
             |peer: &&Peer| now >= peer.promised_at.map_or(view.at, |at| at.max(view.at)) + patience;
-        let is_dropped_by =
-            |peer: &&Peer| peer.link_state == LinkState::TwoWay && peer.is_promise_withheld(timing);
+        let is_dropped_by = |peer: &&Peer| {
+            peer.link_state == LinkState::TwoWay && peer.is_promise_withheld(view.at, timing)
+        };
         let is_denied_by =
             |peer: &Peer| peer.link_state != LinkState::Silent && peer.echo_is_stale(timing);
         let dropped = others.iter().copied().filter(is_over).any(|peer| is_dropped_by(&peer));
@@ -281,7 +299,7 @@ impl Group {
             return;
         }
         let wanted_since = *self.wanted_since.get_or_insert(now);
-        match self.proposal_due(&target, wanted_since, now) {
+        match self.proposal_due(&target, wanted_since) {
             Some(at) if now >= at => self.propose(target, now),
             other => {
                 // Pairs and settling times are looked at again while anything is amiss.
@@ -296,7 +314,6 @@ impl Group {
         &self,
         target: &BTreeMap<NodeId, Incarnation>,
         wanted_since: Instant,
-        now: Instant,
     ) -> Option<Instant> {
         let timeout = self.timing.failure_timeout;
         let position =

@@ -69,7 +69,7 @@ fn change_of(work: &Work) -> Option<(VipId, Operation)> {
 impl Trial {
     fn new() -> Self {
         Self {
-            reconciler: Reconciler::new((0..VIPS).map(vip)),
+            reconciler: Reconciler::new(&config(VIPS, Partition::Component)),
             now: start(),
             generation: 0,
             desired: BTreeSet::new(),

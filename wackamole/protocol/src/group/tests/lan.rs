@@ -159,6 +159,8 @@ impl Lan {
             GroupOutput::Transmit { to: Destination::Group, .. }
             | GroupOutput::ViewLost { .. }
             | GroupOutput::Message { .. }
+            | GroupOutput::Suspects(_)
+            | GroupOutput::Restarted(_)
             | GroupOutput::Event(_) => {}
         }
     }

@@ -1,0 +1,207 @@
+//! What is not known to be free is asked about on its own segment before it is acquired. docs/protocol.md, "Clearing".
+//!
+//! A release that its holder has confirmed in our view needs no asking. Everything else may still be answered by a machine
+//! that we do not hear: then it stays where it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::assignment::{Candidate, Member, MemberSet, assign};
+use crate::config::{NodeConfig, Partition};
+use crate::event::Event;
+use crate::id::NodeId;
+use crate::mac::MacAddress;
+use crate::time::Instant;
+use crate::vip::VipId;
+
+use super::{Agent, AgentOutput, Local};
+
+/// What is done before an address is acquired whose release nobody has confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Precautions {
+    /// The segment is probed.
+    pub(super) probes: bool,
+    /// A node that vanished is fenced.
+    pub(super) fences: bool,
+    /// Of two machines of different components that both use a VIP one yields.
+    yields: bool,
+}
+
+impl Precautions {
+    pub(super) fn new(config: &NodeConfig) -> Self {
+        let lan = config.safety.partition == Partition::Lan;
+        Self { probes: lan, fences: config.safety.fences_nodes, yields: lan }
+    }
+
+    /// Whether a VIP whose release nobody has confirmed, lost with `vanished`, may be acquired without more ado.
+    pub(super) fn none_for(self, vanished: Option<NodeId>) -> bool {
+        !self.probes && !(self.fences && vanished.is_some())
+    }
+}
+
+impl Agent {
+    /// Tells what is to be asked about, if that changed.
+    pub(super) fn restate_clearing(&mut self) {
+        let (me, frozen) = (self.me, self.frozen || self.gave_up);
+        let wanted: BTreeMap<VipId, Option<NodeId>> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.wants_clearing(me, frozen))
+            .map(|(&vip, slot)| (vip, slot.clear_from))
+            .collect();
+        for (vip, slot) in &mut self.slots {
+            if !wanted.contains_key(vip) && !frozen {
+                slot.occupied_by = None;
+            }
+        }
+        let to_clear = (self.suspected.clone(), wanted);
+        if to_clear != self.to_clear {
+            self.to_clear = to_clear;
+            let (suspected, wanted) = self.to_clear.clone();
+            self.outputs.push_back(AgentOutput::Clear { suspected, wanted });
+        }
+    }
+
+    /// Members are suspected: whoever would be their heir begins to probe, so that it costs no time if they are gone.
+    pub fn handle_suspects(&mut self, suspects: BTreeSet<NodeId>) {
+        self.suspects = suspects;
+        self.suspected = if self.precautions.probes { self.prospects() } else { BTreeSet::new() };
+        self.restate_clearing();
+    }
+
+    /// The VIPs that would be ours if the suspects were gone, by what we know of the others. If the coordinator decides
+    /// otherwise its choice probes a moment later; nothing but time depends on this.
+    fn prospects(&self) -> BTreeSet<VipId> {
+        let members: Vec<Member> = self
+            .members()
+            .iter()
+            .filter(|member| !self.suspects.contains(&member.id))
+            .map(|member| Member {
+                id: member.id,
+                weight: member.weight,
+                mature: member.mature,
+                draining: member.draining,
+            })
+            .collect();
+        let all = || (0..members.len()).collect::<MemberSet>();
+        let mine = members.iter().position(|member| member.id == self.me);
+        let candidates: Vec<Candidate> = self
+            .slots
+            .iter()
+            .map(|(&vip, slot)| Candidate {
+                vip,
+                known_by: all(),
+                held_by: slot
+                    .owner
+                    .and_then(|owner| members.iter().position(|member| member.id == owner))
+                    .into_iter()
+                    .collect(),
+                preferred: slot.preferred.clone(),
+                unable: mine.filter(|_| slot.is_unable()).into_iter().collect(),
+                locked: None,
+            })
+            .collect();
+        let lost =
+            |vip: &VipId| self.slots[vip].owner.is_some_and(|owner| self.suspects.contains(&owner));
+        assign(&members, &candidates)
+            .into_iter()
+            .filter(|(vip, ownership)| ownership.owner == self.me && lost(vip))
+            .map(|(vip, _)| vip)
+            .collect()
+    }
+
+    pub(super) fn handle_cleared(&mut self, vip: VipId) {
+        let (me, frozen) = (self.me, self.frozen || self.gave_up);
+        let Some(slot) = self.slots.get_mut(&vip) else { return };
+        if slot.wants_clearing(me, frozen) {
+            slot.cleared = true;
+            slot.occupied_by = None;
+            self.restate_desired();
+        }
+    }
+
+    pub(super) fn handle_occupied(&mut self, vip: VipId, by: MacAddress) {
+        let (me, frozen) = (self.me, self.frozen || self.gave_up);
+        let Some(slot) = self.slots.get_mut(&vip) else { return };
+        if slot.wants_clearing(me, frozen) && slot.occupied_by != Some(by) {
+            slot.occupied_by = Some(by);
+            self.event(Event::Occupied { vip, by });
+        }
+    }
+
+    /// Somebody else uses what we hold. A member of our view would have said so: it is a machine of another component, or
+    /// a stranger. Against a stranger an address is defended; of two components one yields, by a rule that both know.
+    pub(super) fn handle_contested(
+        &mut self,
+        vip: VipId,
+        by: MacAddress,
+        ours: MacAddress,
+        again: bool,
+        now: Instant,
+    ) {
+        let somebody_is_away = self.members().len() < self.ranks.len();
+        let yields = self.precautions.yields && again && somebody_is_away && by < ours;
+        let Some(slot) = self.slots.get_mut(&vip).filter(|slot| slot.local == Local::Held) else {
+            return;
+        };
+        if yields {
+            slot.mark_unable(now);
+            slot.cleared = false;
+        }
+        self.event(Event::Contested { vip, by, yields });
+        if yields {
+            self.yield_vip(vip);
+            self.able_at = self.slots.values().filter_map(|slot| slot.unable_until).min();
+            self.report(now);
+        }
+    }
+
+    /// Lets go of a VIP that stays ours by assignment: it is asked about like any other before it is acquired again.
+    fn yield_vip(&mut self, vip: VipId) {
+        if let Some(slot) = self.slots.get_mut(&vip) {
+            slot.yielded = true;
+        }
+        self.restate_desired();
+        if let Some(slot) = self.slots.get_mut(&vip) {
+            slot.yielded = false;
+        }
+    }
+
+    /// VIPs cannot be served from here, or can again: somebody else should have them meanwhile.
+    pub(super) fn handle_servable(
+        &mut self,
+        vips: Vec<VipId>,
+        why_not: Option<String>,
+        now: Instant,
+    ) {
+        let mut changed = Vec::new();
+        for vip in vips {
+            let Some(slot) = self.slots.get_mut(&vip) else { continue };
+            if slot.unservable.is_some() != why_not.is_some() {
+                changed.push(vip);
+            }
+            slot.unservable.clone_from(&why_not);
+            if why_not.is_some() && self.precautions.probes {
+                slot.cleared = false;
+            }
+        }
+        if changed.is_empty() {
+            return;
+        }
+        self.event(Event::Servable { vips: changed, why_not });
+        self.restate_desired();
+        self.report(now);
+    }
+
+    /// A peer is there with another incarnation: whatever it said on the segment at its end or its start, we hold what it
+    /// once had.
+    pub fn handle_restarted(&mut self, peer: NodeId) {
+        let ours = |slot: &&super::Slot| slot.local == Local::Held;
+        self.announce.extend(
+            self.slots
+                .values()
+                .filter(ours)
+                .filter(|slot| slot.previous_owner == Some(peer))
+                .map(|slot| slot.vip.id()),
+        );
+    }
+}

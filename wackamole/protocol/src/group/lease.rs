@@ -1,0 +1,134 @@
+//! Until when this node may hold what it holds, on its own clock. docs/protocol.md, "The lease".
+//!
+//! An echo of what we sent at `t` is the peer's promise to accept no view without us until the promise length after it
+//! heard that, and it heard it no earlier than `t`. So the promise lasts at least until `t` + length × (1 − drift) on our
+//! clock. Whatever becomes of this process, the fences see to it that nothing is answered from here past the end.
+
+use std::collections::BTreeSet;
+
+use crate::config::Partition;
+use crate::event::LinkState;
+use crate::id::NodeId;
+use crate::time::{Duration, Instant};
+
+use super::peer::Peer;
+use super::{Group, InstalledView};
+
+/// The daemon lets go this much before the fences act, or a tenth of a heartbeat if that is less: a fence that acts on a
+/// living daemon costs it its life.
+const BEFORE_THE_FENCES_MAX: Duration = Duration::from_millis(5);
+
+impl Group {
+    /// Until when the fences let this machine answer; nothing while it is in no view.
+    pub fn lease(&self) -> Option<Instant> {
+        self.lease
+    }
+
+    /// When this node lets go by itself.
+    pub(super) fn lets_go_at(&self) -> Option<Instant> {
+        let early = (self.timing.heartbeat / 10).min(BEFORE_THE_FENCES_MAX);
+        self.lease.map(|lease| lease - early)
+    }
+
+    /// Past its lease a node lets go before it does anything else. An echo that comes too late revives nothing.
+    pub(super) fn end_lease_if_over(&mut self, now: Instant) {
+        if self.lets_go_at().is_some_and(|at| now >= at) {
+            self.lose_view("its lease has run out", now);
+        }
+    }
+
+    /// Reckons the lease anew from what the members have echoed. Called with each install, and at the end of each turn, after
+    /// [`Group::end_lease_if_over`] at its beginning: so there is one with each view, and one that ran out is never made
+    /// good.
+    pub(super) fn renew_lease(&mut self, now: Instant) {
+        self.lease = self.view.as_ref().map(|view| {
+            let end = match self.safety.partition {
+                Partition::Component | Partition::Lan => self.lease_of_a_component(view, now),
+                Partition::Quorum => self.lease_of_a_primary(view, now),
+            };
+            end - self.safety.release_margin
+        });
+    }
+
+    /// For how long a promise made just now lasts on our clock.
+    fn whole_promise(&self) -> Duration {
+        self.shortened(self.timing.failure_timeout)
+    }
+
+    /// What is left of a length on another clock if ours is slower by the drift.
+    pub(super) fn shortened(&self, length: Duration) -> Duration {
+        length.saturating_sub(length / 1_000_000 * self.safety.drift_ppm)
+    }
+
+    /// Whoever goes on without us has all of those with it that are in contact with both it and us, and each of them
+    /// promised us not to. So the first of their promises to end is the end. If nobody is in contact there is nobody to
+    /// be afraid of but those who hear us and whom we do not hear: they go on a whole promise after this turn at the
+    /// earliest, and a heartbeat is enough to come to the next one.
+    fn lease_of_a_component(&self, view: &InstalledView, now: Instant) -> Instant {
+        let members = || {
+            view.members.iter().filter_map(|(id, incarnation)| {
+                let peer = self.peers.get(id)?;
+                (peer.incarnation == Some(*incarnation) && !peer.has_left()).then_some(peer)
+            })
+        };
+        let in_contact = |peer: &&Peer| {
+            peer.link_state == LinkState::TwoWay && !peer.is_suspect(&self.timing, now)
+        };
+        let heard = |peer: &&Peer| {
+            peer.link_state != LinkState::Silent && !peer.is_suspect(&self.timing, now)
+        };
+        let end = |peer: &Peer| self.promise_end(peer, view);
+        if let Some(end) = members().filter(in_contact).filter_map(end).min() {
+            return end;
+        }
+        if let Some(end) = members().filter(heard).filter_map(end).min() {
+            return end;
+        }
+        if members().next().is_none() {
+            return now + self.whole_promise();
+        }
+        now + self.timing.heartbeat + self.safety.release_margin
+    }
+
+    /// Any other primary view has among its members one of every set that could decide for ours: as long as the promises
+    /// of one such set last there is none.
+    fn lease_of_a_primary(&self, view: &InstalledView, now: Instant) -> Instant {
+        let mut ends: Vec<_> = view
+            .members
+            .iter()
+            .filter_map(|(id, incarnation)| {
+                if *id == self.me {
+                    return Some((now + self.whole_promise(), *id));
+                }
+                let peer = self.peers.get(id)?;
+                let present = peer.incarnation == Some(*incarnation) && !peer.has_left();
+                Some((self.promise_end(peer, view).filter(|_| present)?, *id))
+            })
+            .collect();
+        ends.sort_unstable();
+        // The later ones together with the one at hand: the largest `t` for which they still decide.
+        for (position, &(end, _)) in ends.iter().enumerate().rev() {
+            let promising = ends[position..].iter().map(|&(_, id)| id).collect();
+            if self.decides_for(view, &promising) {
+                return end;
+            }
+        }
+        Instant::ORIGIN
+    }
+
+    /// When the peer's promise to us ends at the earliest, by our clock.
+    fn promise_end(&self, peer: &Peer, view: &InstalledView) -> Option<Instant> {
+        // Whoever accepted the view owes us as much from what it had heard of us until then, told or not.
+        let with_the_view = view.echoed.get(&peer.id).map(|&at| at + self.shortened(view.promise));
+        peer.promised_until.max(with_the_view)
+    }
+
+    /// Whether these members of the view, this node among them, could decide on the next primary view.
+    fn decides_for(&self, view: &InstalledView, promising: &BTreeSet<NodeId>) -> bool {
+        let voters: Vec<NodeId> =
+            self.ranks.iter().copied().filter(|id| view.members.contains_key(id)).collect();
+        let count = voters.iter().filter(|id| promising.contains(id)).count();
+        2 * count > voters.len()
+            || 2 * count == voters.len() && voters.first().is_some_and(|id| promising.contains(id))
+    }
+}
