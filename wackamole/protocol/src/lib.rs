@@ -14,4 +14,5 @@ pub mod node;
 pub mod status;
 pub mod time;
 pub mod vip;
+pub mod vote;
 pub mod wire;

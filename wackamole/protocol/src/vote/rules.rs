@@ -1,0 +1,162 @@
+//! Which sets of members may be a primary view.
+
+use core::fmt;
+use std::collections::BTreeSet;
+
+use crate::config::QuorumKind;
+use crate::id::NodeId;
+
+use super::judge::Claim;
+use super::record::{Formed, Proxies};
+
+/// What the configuration, and the caller's own observation, say about primary views.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Of the last primary view, or of all configured nodes.
+    pub kind: QuorumKind,
+    /// A primary view has at least so many members.
+    pub min_quorum: usize,
+    /// All configured nodes in rank order.
+    pub nodes: Vec<NodeId>,
+    /// A witness that merely answers does so, or none is configured. It can veto, never qualify.
+    pub witness_ok: bool,
+}
+
+impl Rules {
+    /// Members in rank order; those that are not configured here come last.
+    pub fn ranked(&self, members: &BTreeSet<NodeId>) -> Vec<NodeId> {
+        let strangers = members.iter().filter(|member| !self.nodes.contains(member));
+        self.nodes.iter().filter(|node| members.contains(node)).chain(strangers).copied().collect()
+    }
+}
+
+/// Why a set of members may not be a primary view, and who is awaited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// The witness does not answer.
+    Witness,
+    /// Fewer members than `min_quorum`.
+    TooFew {
+        /// How many there are.
+        members: usize,
+        /// How many it takes.
+        min_quorum: usize,
+        /// The other configured nodes.
+        awaited: BTreeSet<NodeId>,
+    },
+    /// Not more than half of all configured nodes.
+    Minority {
+        /// The other configured nodes.
+        awaited: BTreeSet<NodeId>,
+    },
+    /// Nobody knows of any primary view: the first start, or all disks were lost. It takes all configured nodes.
+    Blank {
+        /// The other configured nodes.
+        awaited: BTreeSet<NodeId>,
+    },
+    /// Others may have, or may yet get, a deciding set of this view.
+    Undecided {
+        /// The last primary view, or a later attempt that may have been formed.
+        view: Formed,
+        /// Who could bring missing votes in this or in another such view.
+        awaited: BTreeSet<NodeId>,
+    },
+}
+
+impl WhyNot {
+    /// The nodes of which some, not necessarily all, are missing; empty if it is not for want of nodes.
+    pub fn awaited(&self) -> BTreeSet<NodeId> {
+        match self {
+            Self::Witness => BTreeSet::new(),
+            Self::TooFew { awaited, .. }
+            | Self::Minority { awaited }
+            | Self::Blank { awaited }
+            | Self::Undecided { awaited, .. } => awaited.clone(),
+        }
+    }
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Witness => f.write_str("the witness does not answer"),
+            Self::TooFew { members, min_quorum, .. } => {
+                write!(f, "{members} members are fewer than min_quorum = {min_quorum}")
+            }
+            Self::Minority { .. } => f.write_str("not more than half of all configured nodes"),
+            Self::Blank { .. } => {
+                f.write_str("no primary view is known; the first one takes all configured nodes")
+            }
+            Self::Undecided { view, .. } => write!(f, "no deciding set of view {}", view.ballot),
+        }
+    }
+}
+
+/// Whether `members` may be a primary view, given all that is known and who has no vote.
+///
+/// # Errors
+/// Why not, and who is awaited.
+pub fn eligible(claim: &Claim, members: &BTreeSet<NodeId>, rules: &Rules) -> Result<(), WhyNot> {
+    let absent = || {
+        rules.nodes.iter().copied().filter(|node| !members.contains(node)).collect::<BTreeSet<_>>()
+    };
+    if !rules.witness_ok {
+        return Err(WhyNot::Witness);
+    }
+    if members.len() < rules.min_quorum {
+        let (members, min_quorum) = (members.len(), rules.min_quorum);
+        return Err(WhyNot::TooFew { members, min_quorum, awaited: absent() });
+    }
+    if rules.kind == QuorumKind::Static {
+        let present = rules.nodes.len() - absent().len();
+        return if 2 * present > rules.nodes.len() {
+            Ok(())
+        } else {
+            Err(WhyNot::Minority { awaited: absent() })
+        };
+    }
+    let record = &claim.record;
+    let everybody = rules.nodes.iter().chain(record.views().flat_map(|view| &view.voters));
+    if everybody.into_iter().all(|node| members.contains(node)) {
+        return Ok(()); // Nobody is left who could be in another primary view, whatever was forgotten.
+    }
+    if record.primary.is_none() {
+        return Err(WhyNot::Blank { awaited: absent() });
+    }
+    let present: BTreeSet<NodeId> = members.difference(&claim.mute).copied().collect();
+    let mut undecided =
+        record.views().filter(|view| !deciding(view, &present, &record.proxies)).peekable();
+    let Some(view) = undecided.peek().map(|view| (*view).clone()) else { return Ok(()) };
+    let holders = undecided
+        .flat_map(|view| view.voters.iter().map(move |&voter| (voter, view)))
+        .map(|(voter, view)| holder(voter, view, &record.proxies).unwrap_or(voter));
+    let awaited: BTreeSet<NodeId> = holders.filter(|node| !members.contains(node)).collect();
+    // If all who could help are here and have no vote, only everybody together can go on.
+    let awaited = if awaited.is_empty() { absent() } else { awaited };
+    Err(WhyNot::Undecided { view, awaited })
+}
+
+/// Whether `present` has the votes of more than half of a view's voters, or of exactly half with the first.
+///
+/// Two sets that both do so for one view share a node, whatever was given away, as long as each knows to whom its own
+/// members gave their votes.
+pub fn deciding(view: &Formed, present: &BTreeSet<NodeId>, proxies: &Proxies) -> bool {
+    let counts = |&voter: &NodeId| {
+        holder(voter, view, proxies).is_some_and(|holder| present.contains(&holder))
+    };
+    let votes = view.voters.iter().filter(|voter| counts(voter)).count();
+    2 * votes > view.voters.len()
+        || 2 * votes == view.voters.len() && view.voters.first().is_some_and(counts)
+}
+
+/// Who has a voter's vote in a view; nobody if two gave theirs to each other.
+fn holder(voter: NodeId, view: &Formed, proxies: &Proxies) -> Option<NodeId> {
+    let mut at = voter;
+    for _ in 0..=proxies.len() {
+        match proxies.get(&at) {
+            Some(proxy) if proxy.up_to >= view.ballot => at = proxy.to,
+            _ => return Some(at),
+        }
+    }
+    None
+}
