@@ -134,7 +134,11 @@ pub enum Event {
         view: ViewId,
         /// Its members.
         members: BTreeSet<NodeId>,
+        /// It may hold VIPs.
+        primary: bool,
     },
+    /// This node, by an operator's command, is the primary view, whatever others may be doing.
+    ForcedPrimary,
     /// This node is in no view and holds nothing.
     ViewLost {
         /// Why, for people.

@@ -21,6 +21,7 @@ use crate::id::{Incarnation, NodeId};
 use crate::names::Names;
 use crate::time::{Deadline, Duration, Instant};
 use crate::vip::VipId;
+use crate::vote::Damaged;
 
 /// What the node wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,12 +162,30 @@ impl Node {
     /// The record of [`Output::Save`] with this ticket, and all before it, are surely on the disk. A record that could not
     /// be written is not told: what depends on it then never happens.
     pub fn handle_saved(&mut self, ticket: u64, now: Instant) {
-        let _ = (ticket, now);
+        self.group.handle_saved(ticket, now);
+        self.pump(now);
     }
 
     /// Until when this machine may answer for VIPs; nothing while it holds none.
     pub fn lease(&self) -> Option<Instant> {
         self.group.lease().filter(|_| self.agent.may_answer())
+    }
+
+    /// Takes over the record of votes that an earlier start stored. To be called before anything else.
+    ///
+    /// # Errors
+    /// It is damaged: this node then has no vote until it is in a new primary view.
+    pub fn recall(&mut self, record: &[u8]) -> Result<(), Damaged> {
+        self.group.recall(record)
+    }
+
+    /// An operator declares this node alone to be the primary view. Returns whether that means anything under this
+    /// partition policy.
+    pub fn force_primary(&mut self, now: Instant) -> bool {
+        let forced = self.group.force_primary(now);
+        self.group.handle_timeout(now);
+        self.pump(now);
+        forced
     }
 
     /// What to do next; `None` when the caller may wait.
@@ -226,11 +245,14 @@ impl Node {
                 let state = self.agent.state(digest);
                 self.group.provide_state(ballot, state, now);
             }
-            GroupOutput::DecisionWanted { ballot, states } => {
-                let decision = self.agent.decide(ballot, &states);
+            GroupOutput::DecisionWanted { ballot, states, primary } => {
+                let decision = self.agent.decide(ballot, &states, primary);
                 self.group.provide_decision(ballot, decision, now);
             }
-            GroupOutput::View { view, members: _, decision, left } => {
+            GroupOutput::Save { ticket, record } => {
+                self.outputs.push_back(Output::Save { ticket, record });
+            }
+            GroupOutput::View { view, members: _, primary: _, decision, left } => {
                 self.agent.handle_view(view, &decision, &left, now);
             }
             GroupOutput::Suspects(suspects) => self.agent.handle_suspects(suspects),
@@ -251,7 +273,8 @@ impl Node {
             return true;
         }
         if let Departure::Releasing(until) = self.departure
-            && (self.agent.is_empty() && self.group.is_idle() || now >= until)
+            && (self.agent.is_empty() && self.group.give_vote() && self.group.is_idle()
+                || now >= until)
         {
             self.departure = Departure::Done;
             if self.agent.is_empty() {

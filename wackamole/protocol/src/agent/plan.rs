@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     /// Under way when something changed about the members: to be judged again on arrival.
     judge_again: BTreeSet<VipId>,
     number: u64,
+    /// Only a primary view has owners.
+    primary: bool,
     /// All members define the same VIPs.
     uniform: Option<u64>,
 }
@@ -36,6 +38,7 @@ impl Plan {
         states: &[(NodeId, MemberState)],
         own_vips: &[VipId],
         own_fingerprint: u64,
+        primary: bool,
     ) -> Self {
         let mature_by_itself = states.iter().any(|(_, state)| state.mature);
         // Nobody is mature, but the cluster has been in service: whoever is left must not wait.
@@ -97,6 +100,7 @@ impl Plan {
             moving: BTreeSet::new(),
             judge_again: BTreeSet::new(),
             number: 0,
+            primary,
             uniform,
         };
         plan.owners = plan.assign();
@@ -215,6 +219,9 @@ impl Plan {
     }
 
     fn assign(&self) -> BTreeMap<VipId, Ownership> {
+        if !self.primary {
+            return BTreeMap::new();
+        }
         assign(&self.assignment_members(), &self.current_candidates())
     }
 

@@ -320,6 +320,6 @@ fn states_that_differ_in_their_vips_are_listed() {
     let state: MemberState = wire::decode(&agent.state(1)).expect("our own state");
     assert_eq!(state.vips, VipList::Listed(vips));
     let states: BTreeMap<NodeId, Vec<u8>> = BTreeMap::from([(node(ME), agent.state(1))]);
-    let decision: Decision = wire::decode(&agent.decide(view(1), &states)).expect("our own");
+    let decision: Decision = wire::decode(&agent.decide(view(1), &states, true)).expect("our own");
     assert_eq!(decision.vips, VipList::Fingerprint(agent.fingerprint()));
 }

@@ -18,14 +18,19 @@ use super::{Agent, AgentView, Local, Permission, lasting};
 impl Agent {
     /// Decides on the coordinator, once all members have told their states. The decision takes effect when the view is
     /// installed, here as elsewhere.
-    pub fn decide(&mut self, ballot: ViewId, states: &BTreeMap<NodeId, Vec<u8>>) -> Vec<u8> {
+    pub fn decide(
+        &mut self,
+        ballot: ViewId,
+        states: &BTreeMap<NodeId, Vec<u8>>,
+        primary: bool,
+    ) -> Vec<u8> {
         let states: Vec<(NodeId, MemberState)> = self
             .ranks
             .iter()
             .filter_map(|id| Some((*id, wire::decode(states.get(id)?).ok()?)))
             .collect();
         let own_vips: Vec<VipId> = self.slots.keys().copied().collect();
-        let plan = Plan::new(&states, &own_vips, self.fingerprint);
+        let plan = Plan::new(&states, &own_vips, self.fingerprint, primary);
         let decision = wire::encode(&plan.decision());
         self.prepared = Some((ballot, plan));
         decision

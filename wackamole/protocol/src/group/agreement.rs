@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::Partition;
 use crate::event::Event;
 use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Duration, Instant};
+use crate::vote::Claim;
 
 use super::message::{GroupMessage, MemberKey, Refusal};
 use super::send::micros;
@@ -38,6 +40,8 @@ pub(super) struct Proposal {
     states: BTreeMap<NodeId, Vec<u8>>,
     /// The shortest promise told so far.
     promise_us: u32,
+    /// The view may hold VIPs.
+    primary: bool,
 }
 
 /// Somebody's proposal.
@@ -47,6 +51,7 @@ struct Offer {
     ballot: ViewId,
     members: BTreeMap<NodeId, Incarnation>,
     digest: u64,
+    claim: Option<Claim>,
 }
 
 /// A proposal that will be looked at again when a promise ends.
@@ -54,6 +59,12 @@ struct Offer {
 pub(super) struct Deferred {
     offer: Offer,
     pub(super) until: Instant,
+}
+
+/// What goes with an install.
+struct Standing {
+    promise_us: u32,
+    primary: bool,
 }
 
 /// What to do with a proposal.
@@ -75,24 +86,31 @@ impl Group {
 
     pub(super) fn handle_message(&mut self, from: NodeId, message: GroupMessage, now: Instant) {
         match message {
-            GroupMessage::Propose { ballot, members, digest } => {
+            GroupMessage::Propose { ballot, members, digest, claim } => {
                 let members: BTreeMap<NodeId, Incarnation> = members.into_iter().collect();
                 self.epoch = self.epoch.max(ballot.epoch);
                 if ballot.coordinator == from {
-                    self.handle_propose(Offer { from, ballot, members, digest }, now);
+                    if let Some(claim) = &claim {
+                        self.learn_record(from, Some(claim.record.clone()));
+                    }
+                    self.handle_propose(Offer { from, ballot, members, digest, claim }, now);
                 }
             }
-            GroupMessage::Accept { ballot, promise_us, state } => {
+            GroupMessage::Accept { ballot, promise_us, record, state } => {
+                self.learn_record(from, record);
                 self.handle_accept(from, ballot, promise_us, state);
             }
-            GroupMessage::Refuse { ballot, highest, why } => {
+            GroupMessage::Refuse { ballot, highest, why, record } => {
+                self.learn_record(from, record);
                 self.handle_refuse(from, ballot, highest, why, now);
             }
-            GroupMessage::Install { view, members, promise_us, decision } => {
+            GroupMessage::Install { view, members, promise_us, primary, decision } => {
                 if view.coordinator == from {
-                    self.install(view, members.into_iter().collect(), promise_us, decision, now);
+                    let standing = Standing { promise_us, primary };
+                    self.install(view, members.into_iter().collect(), standing, decision, now);
                 }
             }
+            GroupMessage::Vote { record } => self.handle_vote(from, record, now),
             GroupMessage::Agent { view, bytes } => self.handle_agent_message(from, view, bytes),
         }
     }
@@ -111,14 +129,18 @@ impl Group {
         let ballot = ViewId { epoch: self.epoch, coordinator: self.me };
         self.event(Event::Proposed { ballot, members: members.keys().copied().collect() });
         self.deferred = None;
+        self.drop_proposal();
+        let claim = self.attempt_primary(ballot, &members);
+        let primary = self.safety.partition != Partition::Quorum || claim.is_some();
         self.proposal = Some(Proposal {
             ballot,
             members: members.clone(),
             states: BTreeMap::new(),
             promise_us: u32::MAX,
+            primary,
         });
         let keys: Vec<MemberKey> = members.iter().map(|(&id, &i)| (id, i)).collect();
-        let message = GroupMessage::Propose { ballot, members: keys, digest: self.digest };
+        let message = GroupMessage::Propose { ballot, members: keys, digest: self.digest, claim };
         self.send_to_members(&members, &message, now);
         self.accept(ballot, members, self.digest, now);
         self.attempt_at = Some(now + self.timing.failure_timeout);
@@ -145,7 +167,7 @@ impl Group {
         now: Instant,
     ) {
         if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot < ballot) {
-            self.proposal = None;
+            self.drop_proposal();
         }
         let echoed =
             members.keys().filter_map(|&id| Some((id, self.peers.get(&id)?.echoed_at?))).collect();
@@ -161,18 +183,28 @@ impl Group {
         if self.highest_accepted() != ballot {
             return;
         }
+        if self.keep_for_the_disk(ballot, &state) {
+            return;
+        }
         let promise_us = micros(self.timing.failure_timeout);
         if ballot.coordinator == self.me {
             self.handle_accept(self.me, ballot, promise_us, state);
         } else {
-            let accept = GroupMessage::Accept { ballot, promise_us, state };
+            let record = self.told_record();
+            let accept = GroupMessage::Accept { ballot, promise_us, record, state };
             self.send_message(ballot.coordinator, &accept, now);
         }
     }
 
     fn handle_propose(&mut self, offer: Offer, now: Instant) {
         let ballot = offer.ballot;
-        match self.answer(ballot, &offer.members, now) {
+        let mut answer = self.answer(ballot, &offer.members, now);
+        if let (Answer::Accept, Some(claim)) = (&answer, &offer.claim)
+            && !self.vote_for(ballot, &offer.members, claim)
+        {
+            answer = Answer::Refuse(Refusal::Votes);
+        }
+        match answer {
             Answer::Accept => {
                 self.deferred = None;
                 self.accept(ballot, offer.members, offer.digest, now);
@@ -188,7 +220,9 @@ impl Group {
                 }
                 self.event(Event::Refused { ballot, by: self.me, why: why.phrase() });
                 let highest = self.highest_accepted();
-                self.send_message(offer.from, &GroupMessage::Refuse { ballot, highest, why }, now);
+                let record = self.told_record();
+                let refuse = GroupMessage::Refuse { ballot, highest, why, record };
+                self.send_message(offer.from, &refuse, now);
             }
         }
     }
@@ -258,7 +292,20 @@ impl Group {
         let over = self.started_at + promised;
         let owed_to_somebody =
             self.peers.values().any(|peer| !members.contains_key(&peer.id) && !peer.has_left());
-        if owed_to_somebody { over.since(now) } else { Duration::ZERO }
+        let earlier = if owed_to_somebody { over.since(now) } else { Duration::ZERO };
+        // Whoever was given a vote was given the promises that its former owner made.
+        let dropped = |view: &InstalledView| {
+            view.members.keys().any(|id| {
+                !members.contains_key(id) && self.peers.get(id).is_some_and(|p| !p.has_left())
+            })
+        };
+        let inherited = match &self.votes {
+            Some(votes) if self.view.as_ref().is_some_and(dropped) => {
+                votes.inherited_until().since(now)
+            }
+            _ => Duration::ZERO,
+        };
+        earlier.max(inherited)
     }
 
     /// Those to whom this node has promised to accept no view without them.
@@ -316,8 +363,10 @@ impl Group {
         proposal.promise_us = proposal.promise_us.min(promise_us);
         if proposal.states.len() == proposal.members.len() {
             let states = core::mem::take(&mut proposal.states);
-            self.outputs.push_back(GroupOutput::DecisionWanted { ballot, states });
+            let primary = proposal.primary;
+            self.outputs.push_back(GroupOutput::DecisionWanted { ballot, states, primary });
         }
+        self.count_vote(from);
     }
 
     fn handle_refuse(
@@ -338,13 +387,16 @@ impl Group {
             // Whoever outbid us is at work; the lower rank tries again first.
             Refusal::Outbid => heartbeat / 4 * (1 + self.rank()),
             Refusal::NotMe | Refusal::Unheard => heartbeat / 2,
+            // It has told what it knows; with that the next attempt is another one.
+            Refusal::Votes => heartbeat / 8,
             // The refuser may learn within a heartbeat what we know; if it then still refuses it knows more than we do.
             Refusal::Better if self.refusals < BETTER_RETRIES => heartbeat,
             Refusal::Better => self.timing.failure_timeout,
             Refusal::Debt { remaining_us } => Duration::from_micros(remaining_us.into()),
         };
         // The attempt is over; those who accepted it wait for a higher ballot.
-        if let Some(proposal) = self.proposal.take() {
+        if let Some(proposal) = self.proposal.clone() {
+            self.drop_proposal();
             self.refusals += 1;
             let bound_elsewhere = matches!(why, Refusal::Better | Refusal::Debt { .. });
             if bound_elsewhere && !self.is_present(from) {
@@ -369,24 +421,31 @@ impl Group {
 
     /// The coordinator's decision for a ballot that everybody accepted.
     pub fn provide_decision(&mut self, ballot: ViewId, decision: Vec<u8>, now: Instant) {
-        let Some(proposal) = self.proposal.take_if(|proposal| proposal.ballot == ballot) else {
+        let Some(proposal) = self.proposal.clone().filter(|proposal| proposal.ballot == ballot)
+        else {
             return;
         };
-        if self.highest_accepted() != ballot {
+        let over = self.is_acceptance_over(now);
+        if self.highest_accepted() != ballot || over {
+            self.drop_proposal();
+            self.dirty |= over; // some took too long to answer: asked anew with a higher ballot
             return;
         }
-        if self.is_acceptance_over(now) {
-            self.dirty = true; // some took too long to answer: asked anew with a higher ballot
+        if self.votes.is_some() && proposal.primary && !self.form_primary(ballot) {
+            self.drop_proposal();
             return;
         }
+        self.proposal = None;
+        let standing = Standing { promise_us: proposal.promise_us, primary: proposal.primary };
         let message = GroupMessage::Install {
             view: ballot,
             members: proposal.members.iter().map(|(&id, &i)| (id, i)).collect(),
-            promise_us: proposal.promise_us,
+            promise_us: standing.promise_us,
+            primary: standing.primary,
             decision: decision.clone(),
         };
         self.send_to_members(&proposal.members, &message, now);
-        self.install(ballot, proposal.members, proposal.promise_us, decision, now);
+        self.install(ballot, proposal.members, standing, decision, now);
     }
 
     /// Whether what this node accepted was so long ago that those who accepted it too may have gone on without it: it
@@ -402,7 +461,7 @@ impl Group {
         &mut self,
         view: ViewId,
         members: BTreeMap<NodeId, Incarnation>,
-        promise_us: u32,
+        Standing { promise_us, primary }: Standing,
         decision: Vec<u8>,
         now: Instant,
     ) {
@@ -423,8 +482,17 @@ impl Group {
             .copied()
             .collect();
         let echoed = core::mem::take(&mut accepted.echoed);
-        self.view =
-            Some(InstalledView { id: view, members: members.clone(), at: now, promise, echoed });
+        self.view = Some(InstalledView {
+            id: view,
+            members: members.clone(),
+            at: now,
+            primary,
+            promise,
+            echoed,
+        });
+        if primary {
+            self.note_formed(view);
+        }
         self.renew_lease(now);
         self.wanted_since = None;
         self.held_off = None;
@@ -436,8 +504,8 @@ impl Group {
         self.hasten_heartbeat(now);
         self.dirty = true;
         let names = members.keys().copied().collect();
-        self.event(Event::ViewInstalled { view, members: names });
-        self.outputs.push_back(GroupOutput::View { view, members, decision, left });
+        self.event(Event::ViewInstalled { view, members: names, primary });
+        self.outputs.push_back(GroupOutput::View { view, members, primary, decision, left });
         for (from, _, bytes) in
             core::mem::take(&mut self.early).into_iter().filter(|(_, id, _)| *id == view)
         {

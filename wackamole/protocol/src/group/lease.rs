@@ -4,11 +4,8 @@
 //! heard that, and it heard it no earlier than `t`. So the promise lasts at least until `t` + length × (1 − drift) on our
 //! clock. Whatever becomes of this process, the fences see to it that nothing is answered from here past the end.
 
-use std::collections::BTreeSet;
-
 use crate::config::Partition;
 use crate::event::LinkState;
-use crate::id::NodeId;
 use crate::time::{Duration, Instant};
 
 use super::peer::Peer;
@@ -41,7 +38,8 @@ impl Group {
     /// [`Group::end_lease_if_over`] at its beginning: so there is one with each view, and one that ran out is never made
     /// good.
     pub(super) fn renew_lease(&mut self, now: Instant) {
-        self.lease = self.view.as_ref().map(|view| {
+        // A view that may hold nothing needs no lease.
+        self.lease = self.view.as_ref().filter(|view| view.primary).map(|view| {
             let end = match self.safety.partition {
                 Partition::Component | Partition::Lan => self.lease_of_a_component(view, now),
                 Partition::Quorum => self.lease_of_a_primary(view, now),
@@ -121,14 +119,5 @@ impl Group {
         // Whoever accepted the view owes us as much from what it had heard of us until then, told or not.
         let with_the_view = view.echoed.get(&peer.id).map(|&at| at + self.shortened(view.promise));
         peer.promised_until.max(with_the_view)
-    }
-
-    /// Whether these members of the view, this node among them, could decide on the next primary view.
-    fn decides_for(&self, view: &InstalledView, promising: &BTreeSet<NodeId>) -> bool {
-        let voters: Vec<NodeId> =
-            self.ranks.iter().copied().filter(|id| view.members.contains_key(id)).collect();
-        let count = voters.iter().filter(|id| promising.contains(id)).count();
-        2 * count > voters.len()
-            || 2 * count == voters.len() && voters.first().is_some_and(|id| promising.contains(id))
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Incarnation, NodeId, ViewId};
+use crate::vote::{Claim, Record};
 
 /// A member of a view: the node and which start of it.
 pub(crate) type MemberKey = (NodeId, Incarnation);
@@ -18,6 +19,8 @@ pub(crate) enum GroupMessage {
         members: Vec<MemberKey>,
         /// Fingerprint of the proposer's configuration, so that states can be told in its terms.
         digest: u64,
+        /// On what it founds its right to a primary view; nothing if the view would not be one.
+        claim: Option<Claim>,
     },
     /// A member agrees, and tells its state. From here to the install it acquires nothing.
     Accept {
@@ -25,6 +28,8 @@ pub(crate) enum GroupMessage {
         ballot: ViewId,
         /// For how long the member promises not to leave another one out, in microseconds: its failure timeout.
         promise_us: u32,
+        /// The member's record of votes, under `partition = "quorum"`.
+        record: Option<Record>,
         /// The agent's state, opaque here.
         state: Vec<u8>,
     },
@@ -36,6 +41,8 @@ pub(crate) enum GroupMessage {
         highest: ViewId,
         /// Why.
         why: Refusal,
+        /// The refuser's record of votes, so that the proposer learns.
+        record: Option<Record>,
     },
     /// The view stands.
     Install {
@@ -45,8 +52,15 @@ pub(crate) enum GroupMessage {
         members: Vec<MemberKey>,
         /// The shortest promise among them, in microseconds.
         promise_us: u32,
+        /// It may hold VIPs.
+        primary: bool,
         /// What the coordinator's agent decided, opaque here.
         decision: Vec<u8>,
+    },
+    /// A member that is about to leave gives its vote away; its record says to whom.
+    Vote {
+        /// Its record.
+        record: Record,
     },
     /// An agent's message within an installed view.
     Agent {
@@ -68,6 +82,8 @@ pub(crate) enum Refusal {
     Unheard,
     /// The refuser hears a better set of members both ways.
     Better,
+    /// As a primary view it cannot be voted for: the refuser's record says why.
+    Votes,
     /// The refuser owes a member that would be dropped its promise for another while, and renews it no longer.
     Debt {
         /// For how long, in microseconds.
@@ -83,6 +99,7 @@ impl Refusal {
             Self::NotMe => "it names an earlier start of the refuser",
             Self::Unheard => "the refuser does not hear one of the members",
             Self::Better => "the refuser knows a better set",
+            Self::Votes => "the refuser may not vote for it",
             Self::Debt { .. } => "the refuser still owes a dropped member its promise",
         }
     }

@@ -14,6 +14,7 @@ mod lease;
 mod matrix;
 mod message;
 mod peer;
+mod primary;
 mod send;
 mod verdict;
 
@@ -33,6 +34,7 @@ use crate::wire::{self, Codec};
 use agreement::{Accepted, Deferred, Proposal};
 use message::GroupMessage;
 use peer::Peer;
+use primary::Votes;
 
 /// Where a node that hears nobody begins to count, times the number of its start. So that a view of an earlier start is not
 /// named again: the counter of starts is at least the time in seconds, and views do not follow each other so fast.
@@ -65,6 +67,15 @@ pub enum GroupOutput {
         ballot: ViewId,
         /// The members' states.
         states: BTreeMap<NodeId, Vec<u8>>,
+        /// The view may hold VIPs.
+        primary: bool,
+    },
+    /// Put this on the disk, and call [`Group::handle_saved`].
+    Save {
+        /// To be returned.
+        ticket: u64,
+        /// The record of votes.
+        record: Vec<u8>,
     },
     /// A view is installed.
     View {
@@ -72,6 +83,8 @@ pub enum GroupOutput {
         view: ViewId,
         /// Its members.
         members: BTreeMap<NodeId, Incarnation>,
+        /// It may hold VIPs.
+        primary: bool,
         /// What the coordinator's agent decided.
         decision: Vec<u8>,
         /// Those of the last view that said that they have released everything.
@@ -112,6 +125,8 @@ pub(crate) struct InstalledView {
     pub(crate) id: ViewId,
     pub(crate) members: BTreeMap<NodeId, Incarnation>,
     pub(crate) at: Instant,
+    /// It may hold VIPs.
+    pub(crate) primary: bool,
     /// The shortest promise that any member makes.
     pub(crate) promise: Duration,
     /// When we sent the latest that each member had echoed by the time we accepted the view.
@@ -141,6 +156,8 @@ pub struct Group {
     view: Option<InstalledView>,
     /// Until when the fences let this machine answer.
     lease: Option<Instant>,
+    /// Only under [`crate::config::Partition::Quorum`].
+    votes: Option<Votes>,
     /// Members that have not been heard for half of the failure timeout, as told.
     suspects: BTreeSet<NodeId>,
     accepted: Option<Accepted>,
@@ -199,6 +216,7 @@ impl Group {
             heartbeat_early_at: None,
             view: None,
             lease: None,
+            votes: Votes::new(config),
             suspects: BTreeSet::new(),
             accepted: None,
             proposal: None,

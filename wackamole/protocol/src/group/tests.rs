@@ -20,7 +20,7 @@ fn keys(lan: &Lan, members: &[usize]) -> Vec<(NodeId, Incarnation)> {
 
 fn propose(lan: &Lan, epoch: u64, coordinator: usize, members: &[usize]) -> GroupMessage {
     let members = keys(lan, members);
-    GroupMessage::Propose { ballot: ballot(epoch, coordinator), members, digest: 0 }
+    GroupMessage::Propose { ballot: ballot(epoch, coordinator), members, digest: 0, claim: None }
 }
 
 /// The refusals that `node` has sent since the start.
@@ -74,8 +74,13 @@ fn only_what_was_accepted_is_installed_and_only_once() {
     for epoch in [accepted.epoch - 1, accepted.epoch, accepted.epoch + 1] {
         let view = ballot(epoch, 0);
         let decision = b"another".to_vec();
-        let install =
-            GroupMessage::Install { view, members: members.clone(), promise_us: 400_000, decision };
+        let install = GroupMessage::Install {
+            view,
+            members: members.clone(),
+            promise_us: 400_000,
+            primary: true,
+            decision,
+        };
         lan.tell(0, 1, install);
     }
 
@@ -127,10 +132,18 @@ fn an_earlier_start_and_an_unheard_member_are_refused() {
 
     let mut members = keys(&lan, &[0, 1]);
     members[1].1 = Incarnation(1);
-    lan.tell(0, 1, GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0 });
+    lan.tell(
+        0,
+        1,
+        GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0, claim: None },
+    );
     let mut members = keys(&lan, &[0, 1]);
     members.push((NodeId::from_name("nobody"), Incarnation(5)));
-    lan.tell(0, 1, GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0 });
+    lan.tell(
+        0,
+        1,
+        GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0, claim: None },
+    );
 
     assert_eq!(refusals(&lan, 1), [Refusal::NotMe, Refusal::Unheard]);
 }

@@ -128,6 +128,9 @@ impl Group {
     /// Whether we are linked to somebody in another view that is better than ours, and for so long that the two should
     /// have become one: some link in between must be broken. Then the smaller one yields, or both would serve.
     fn is_outranked(&self, now: Instant) -> bool {
+        if self.votes.is_some() {
+            return false; // of two views only one is primary
+        }
         let Some(view) = &self.view else { return false };
         let patience = self.timing.failure_timeout * 2;
         self.peers.values().any(|peer| {
@@ -292,10 +295,11 @@ impl Group {
         let satisfied = self.view.as_ref().is_some_and(|view| {
             view.members == target
                 && !view.members.keys().any(|id| self.has_strayed(*id, view, now))
+                && !self.could_be_primary(view)
         });
         if satisfied && !self.is_agreeing() {
             self.wanted_since = None;
-            self.proposal = None;
+            self.drop_proposal();
             return;
         }
         let wanted_since = *self.wanted_since.get_or_insert(now);

@@ -159,6 +159,7 @@ impl Lan {
             GroupOutput::Transmit { to: Destination::Group, .. }
             | GroupOutput::ViewLost { .. }
             | GroupOutput::Message { .. }
+            | GroupOutput::Save { .. }
             | GroupOutput::Suspects(_)
             | GroupOutput::Restarted(_)
             | GroupOutput::Event(_) => {}

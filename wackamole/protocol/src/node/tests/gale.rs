@@ -3,7 +3,9 @@
 
 use proptest::prelude::*;
 
+use super::storm::policy;
 use super::world::{Bait, Strike, World, ms};
+use crate::config::Partition;
 use crate::id::NodeId;
 
 #[derive(Clone, Debug)]
@@ -96,6 +98,10 @@ fn apply(world: &mut World, fault: &Fault) {
         Fault::SlowKernel(most) => world.operation_us = (100, most * 1_000),
         Fault::Vanish(i, nth) => world.vanish(i % size, nth),
         Fault::Replay(count, length) => world.replay(count, ms(length)),
+        // Leases rest on clocks whose rates agree: there a clock that shows so much more has not run meanwhile.
+        Fault::Jump(i, by) if world.config.safety.partition == Partition::Quorum => {
+            world.pause(i % size, world.now + ms(by));
+        }
         Fault::Jump(i, by) => world.jump(i % size, ms(by)),
         Fault::Trap(bait, strike) => world.set_trap(bait, within(size, strike)),
     }
@@ -104,6 +110,7 @@ fn apply(world: &mut World, fault: &Fault) {
 /// How the cluster is configured.
 #[derive(Clone, Debug)]
 struct Setting {
+    partition: Partition,
     size: usize,
     weights: Vec<u32>,
     /// Which VIP prefers which node.
@@ -116,6 +123,7 @@ struct Setting {
 
 fn setting() -> impl Strategy<Value = Setting> {
     (
+        policy(),
         2usize..6,
         proptest::collection::vec(0u32..4, 5),
         proptest::collection::vec(proptest::option::weighted(0.3, 0usize..5), 8),
@@ -126,18 +134,21 @@ fn setting() -> impl Strategy<Value = Setting> {
         prop_oneof![Just(None), Just(Some(1))],
         any::<bool>(),
     )
-        .prop_map(|(size, weights, preferred, unknown, moves_per_round, multicast)| Setting {
-            size,
-            weights,
-            preferred,
-            unknown,
-            moves_per_round,
-            multicast,
-        })
+        .prop_map(
+            |(partition, size, weights, preferred, unknown, moves_per_round, multicast)| Setting {
+                partition,
+                size,
+                weights,
+                preferred,
+                unknown,
+                moves_per_round,
+                multicast,
+            },
+        )
 }
 
 fn gale(setting: &Setting, seed: u64, faults: &[(Fault, u64)]) {
-    let mut world = World::new(setting.size, 8, seed);
+    let mut world = World::new(setting.size, 8, seed).under(setting.partition);
     for (node, &weight) in world.config.nodes.iter_mut().zip(&setting.weights) {
         node.weight = weight;
     }

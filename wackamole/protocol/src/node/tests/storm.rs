@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::world::{World, ms};
+use crate::config::Partition;
 
 #[derive(Clone, Debug)]
 enum Fault {
@@ -54,8 +55,12 @@ fn apply(world: &mut World, fault: &Fault) {
     }
 }
 
-fn weather(size: usize, seed: u64, faults: &[(Fault, u64)]) {
-    let mut world = World::new(size, 8, seed);
+pub(super) fn policy() -> impl Strategy<Value = Partition> {
+    prop_oneof![Just(Partition::Component), Just(Partition::Lan), Just(Partition::Quorum)]
+}
+
+fn weather(partition: Partition, size: usize, seed: u64, faults: &[(Fault, u64)]) {
+    let mut world = World::new(size, 8, seed).under(partition);
     world.start_all();
     world.run(ms(1_500));
     for (fault, pause) in faults {
@@ -84,7 +89,7 @@ fn a_proposal_that_its_proposer_has_given_up_delays_no_merge() {
         (Fault::Start(1), 11),
         (Fault::Pause(0, 500), 1),
     ];
-    weather(3, 0, &faults);
+    weather(Partition::Component, 3, 0, &faults);
 }
 
 proptest! {
@@ -92,10 +97,11 @@ proptest! {
 
     #[test]
     fn whatever_happens_no_vip_is_twice_in_a_component_and_calm_restores_everything(
+        partition in policy(),
         size in 2usize..6,
         seed in any::<u64>(),
         faults in proptest::collection::vec((fault(), 1u64..1_500), 1..12),
     ) {
-        weather(size, seed, &faults);
+        weather(partition, size, seed, &faults);
     }
 }

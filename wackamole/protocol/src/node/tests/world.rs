@@ -39,6 +39,8 @@ impl Dice {
 enum Happening {
     Arrive { to: usize, from: usize, datagram: Vec<u8> },
     Kernel { node: usize, life: u32, vip: VipId, acquire: bool, generation: u64 },
+    Probed { node: usize, life: u32 },
+    Saved { node: usize, life: u32, ticket: u64, record: Vec<u8> },
 }
 
 /// What springs a trap.
@@ -88,6 +90,12 @@ struct Machine {
     inbox: Vec<(usize, Vec<u8>)>,
     /// What the kernel has answered while the daemon was stopped.
     answers: Vec<AddressOutcome>,
+    /// What it asks the segment about before it acquires it.
+    to_clear: BTreeSet<VipId>,
+    /// The record of votes; survives everything but the loss of the disk.
+    disk: Option<Vec<u8>>,
+    /// Tickets of what was saved while the daemon was stopped.
+    saved: Vec<u64>,
     /// Until when its gate lets it answer, by its own clock.
     gate: Option<Instant>,
     /// What is to be released is shut at once, whenever the kernel comes to it.
@@ -165,6 +173,9 @@ impl World {
                 stopped_until: None,
                 inbox: Vec::new(),
                 answers: Vec::new(),
+                to_clear: BTreeSet::new(),
+                disk: None,
+                saved: Vec::new(),
                 gate: None,
                 shut: BTreeSet::new(),
                 ahead: Duration::ZERO,
@@ -205,6 +216,12 @@ impl World {
             traps: Vec::new(),
             sprung: Vec::new(),
         }
+    }
+
+    /// The same world under a partition policy.
+    pub(super) fn under(mut self, partition: Partition) -> Self {
+        self.config.safety.partition = partition;
+        self
     }
 
     /// What the clock of a machine shows.
@@ -309,7 +326,11 @@ impl World {
             !self.unknown.contains(&(i, position - 1))
         });
         let incarnation = Incarnation::new(machine.life, 99);
-        machine.node = Some(Node::new(config, incarnation, now));
+        let mut node = Node::new(config, incarnation, now);
+        if let Some(record) = &machine.disk {
+            node.recall(record).expect("what was stored");
+        }
+        machine.node = Some(node);
         self.drain(i);
     }
 
@@ -323,8 +344,10 @@ impl World {
         machine.busy_until.clear();
         machine.changed_in.clear();
         machine.stopped_until = None;
+        machine.to_clear.clear();
         machine.inbox.clear();
         machine.answers.clear();
+        machine.saved.clear();
     }
 
     pub(super) fn power_loss(&mut self, i: usize) {
@@ -448,6 +471,13 @@ impl World {
             self.node(i).handle_timeout(now);
             self.drain(i);
         }
+        for ticket in core::mem::take(&mut self.machines[i].saved) {
+            if self.machines[i].node.is_some() {
+                let now = self.clock(i);
+                self.node(i).handle_saved(ticket, now);
+                self.drain(i);
+            }
+        }
         for outcome in core::mem::take(&mut self.machines[i].answers) {
             self.answer(i, outcome);
         }
@@ -467,6 +497,25 @@ impl World {
                 } else if let Some(node) = &mut machine.node {
                     node.handle_datagram(address, &datagram, now);
                     self.drain(to);
+                }
+            }
+            Happening::Probed { node, life } => {
+                if self.machines[node].life == life {
+                    self.probed(node);
+                }
+            }
+            Happening::Saved { node, life, ticket, record } => {
+                // What was under way when the machine stopped is lost, or the disk has it and nobody was told.
+                let lives = self.machines[node].life == life;
+                if lives || self.dice.below(2) == 0 && self.machines[node].life == life + 1 {
+                    self.machines[node].disk = Some(record);
+                }
+                let now = self.clock(node);
+                if lives && self.machines[node].stopped_until.is_some() {
+                    self.machines[node].saved.push(ticket);
+                } else if lives && let Some(daemon) = &mut self.machines[node].node {
+                    daemon.handle_saved(ticket, now);
+                    self.drain(node);
                 }
             }
             Happening::Kernel { node, life, vip, acquire, generation } => {
@@ -518,7 +567,16 @@ impl World {
                     }
                 }
                 Output::Hold { generation, vips } => self.hold(i, generation, vips),
-                Output::Clear { .. } | Output::Save { .. } => {}
+                Output::Clear { wanted, .. } => {
+                    self.machines[i].to_clear = wanted.into_keys().collect();
+                    self.probe(i, ms(1));
+                }
+                Output::Save { ticket, record } => {
+                    let delay = self.delay((100, 5_000));
+                    let life = self.machines[i].life;
+                    let saved = Happening::Saved { node: i, life, ticket, record };
+                    self.later(self.now + delay, saved);
+                }
                 Output::Announce { .. } => {}
                 Output::Event(event) => {
                     let (hit, rest) = core::mem::take(&mut self.traps)
@@ -542,6 +600,24 @@ impl World {
         if lease.is_some() || machine.kernel.is_empty() && machine.desired.is_empty() {
             machine.gate = lease;
         }
+    }
+
+    fn probe(&mut self, i: usize, within: Duration) {
+        if !self.machines[i].to_clear.is_empty() {
+            let life = self.machines[i].life;
+            self.later(self.now + within, Happening::Probed { node: i, life });
+        }
+    }
+
+    /// What nobody within reach answers for is clear; the rest is asked about again.
+    fn probed(&mut self, i: usize) {
+        for vip in self.machines[i].to_clear.clone() {
+            let answered = self.holders(vip).into_iter().any(|j| j != i && self.linked(i, j));
+            if !answered && self.machines[i].to_clear.remove(&vip) {
+                self.answer(i, AddressOutcome::Cleared { vip });
+            }
+        }
+        self.probe(i, self.config.timing.heartbeat);
     }
 
     fn transmit(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
@@ -627,6 +703,11 @@ impl World {
     fn check_exclusive(&mut self) {
         for vip in self.vips() {
             let holders = self.holders(vip);
+            if self.config.safety.partition == Partition::Quorum {
+                let story = || self.story(80);
+                assert!(holders.len() < 2, "{}: {vip} is on {holders:?}\n{}", self.now, story());
+                continue;
+            }
             let overlap = holders
                 .iter()
                 .enumerate()

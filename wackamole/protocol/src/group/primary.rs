@@ -1,0 +1,330 @@
+//! Votes for a primary view, carried by the agreement. docs/protocol.md, "Votes". What a vote may be given for is
+//! `crate::vote`'s business; here it is asked for, put on the disk before it is told, and remembered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::config::{NodeConfig, Partition, QuorumKind};
+use crate::event::Event;
+use crate::id::{Incarnation, NodeId, ViewId};
+use crate::time::Instant;
+use crate::vote::{self, Attempt, Claim, Damaged, Formed, Record, Rules, Verdict, WhyNot};
+
+use super::message::GroupMessage;
+use super::{Group, GroupOutput, InstalledView};
+
+/// What a node knows of votes, its own and those of others. Exists only under [`Partition::Quorum`].
+pub(super) struct Votes {
+    rules: Rules,
+    record: Record,
+    /// `accepted` of the last record that is surely on the disk.
+    stored: ViewId,
+    /// Records on their way to the disk: their tickets, and what they accepted.
+    saving: VecDeque<(u64, ViewId)>,
+    last_ticket: u64,
+    /// What the others said last.
+    said: BTreeMap<NodeId, Record>,
+    /// This node's own attempt.
+    attempt: Option<Attempt>,
+    /// What was accepted last as a primary view, with its lineage.
+    accepted: Option<(u64, Formed)>,
+    /// The agent's state for the ballot that was accepted, which waits for the disk.
+    unsent: Option<(ViewId, Vec<u8>)>,
+    /// Our vote is given away, as soon as this ticket is on the disk.
+    giving: Option<u64>,
+    given: bool,
+    /// A vote that came to us brought its former owner's promises with it, until then.
+    inherited_until: Instant,
+}
+
+impl Votes {
+    pub(super) fn new(config: &NodeConfig) -> Option<Self> {
+        (config.safety.partition == Partition::Quorum).then(|| Self {
+            rules: Rules {
+                kind: config.safety.quorum,
+                min_quorum: config.safety.min_quorum,
+                nodes: config.nodes.iter().map(|node| node.id()).collect(),
+                witness_ok: true,
+            },
+            record: Record::default(),
+            stored: ViewId::NONE,
+            saving: VecDeque::new(),
+            last_ticket: 0,
+            said: BTreeMap::new(),
+            attempt: None,
+            accepted: None,
+            unsent: None,
+            giving: None,
+            given: false,
+            inherited_until: Instant::ORIGIN,
+        })
+    }
+
+    /// Until when promises bind that came with a vote.
+    pub(super) fn inherited_until(&self) -> Instant {
+        self.inherited_until
+    }
+
+    /// What may be told to others.
+    fn said(&self) -> Record {
+        self.record.said(self.stored)
+    }
+
+    fn claim(&self, members: &BTreeSet<NodeId>, me: NodeId) -> Claim {
+        let lineage = self.record.lineage;
+        let mute: BTreeSet<NodeId> = members
+            .iter()
+            .filter(|&&id| {
+                let said = if id == me { Some(&self.record) } else { self.said.get(&id) };
+                said.is_some_and(|record| record.is_mute(lineage))
+            })
+            .copied()
+            .collect();
+        Claim { record: self.said(), mute }
+    }
+
+    fn save(&mut self) -> (u64, Vec<u8>) {
+        self.last_ticket += 1;
+        self.saving.push_back((self.last_ticket, self.record.accepted));
+        (self.last_ticket, self.record.to_bytes())
+    }
+}
+
+impl Group {
+    /// Takes over the record that an earlier start of this node stored. To be called before anything else.
+    ///
+    /// # Errors
+    /// It is damaged: then this node has no vote, as if it had lost its disk.
+    pub fn recall(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
+        let Some(votes) = &mut self.votes else { return Ok(()) };
+        let record = Record::from_bytes(bytes)?;
+        votes.stored = record.accepted;
+        self.epoch = self.epoch.max(record.highest().epoch);
+        votes.record = record;
+        Ok(())
+    }
+
+    /// Records with this ticket and lower ones are on the disk.
+    pub fn handle_saved(&mut self, ticket: u64, now: Instant) {
+        let Some(votes) = &mut self.votes else { return };
+        while let Some((_, accepted)) = votes.saving.pop_front_if(|(saved, _)| *saved <= ticket) {
+            votes.stored = votes.stored.max(accepted);
+        }
+        let stored = votes.stored;
+        let mut told = None;
+        if votes.giving.take_if(|giving| *giving <= ticket).is_some() {
+            votes.given = true;
+            told = Some(GroupMessage::Vote { record: votes.record.clone() });
+        }
+        if let Some(message) = told {
+            let members = self.view.as_ref().map(|view| view.members.clone()).unwrap_or_default();
+            let me = self.me;
+            for id in members.into_keys().filter(|&id| id != me) {
+                self.send_message(id, &message, now);
+            }
+        }
+        let unsent = self
+            .votes
+            .as_mut()
+            .and_then(|votes| votes.unsent.take_if(|(ballot, _)| *ballot <= stored));
+        if let Some((ballot, state)) = unsent {
+            self.provide_state(ballot, state, now);
+        }
+    }
+
+    /// Whether the accept of a ballot has to wait for the disk; then the state waits with it.
+    pub(super) fn keep_for_the_disk(&mut self, ballot: ViewId, state: &[u8]) -> bool {
+        let Some(votes) = &mut self.votes else { return false };
+        let waits = votes.accepted.as_ref().is_some_and(|(_, formed)| formed.ballot == ballot)
+            && votes.stored < ballot;
+        if waits {
+            votes.unsent = Some((ballot, state.to_vec()));
+        }
+        waits
+    }
+
+    fn save_record(&mut self) {
+        if let Some(votes) = &mut self.votes {
+            let (ticket, record) = votes.save();
+            self.outputs.push_back(GroupOutput::Save { ticket, record });
+        }
+    }
+
+    /// This node's record, as it goes with what it answers.
+    pub(super) fn told_record(&self) -> Option<Record> {
+        self.votes.as_ref().map(Votes::said)
+    }
+
+    /// Somebody told its record.
+    pub(super) fn learn_record(&mut self, from: NodeId, record: Option<Record>) {
+        let (Some(votes), Some(record)) = (&mut self.votes, record) else { return };
+        self.epoch = self.epoch.max(record.highest().epoch);
+        let told: Vec<(NodeId, &Record)> = vec![(from, &record)];
+        votes.record.learn(self.me, &told);
+        votes.said.insert(from, record);
+        self.dirty = true;
+    }
+
+    /// A member that leaves gives its vote away, and what it promised.
+    pub(super) fn handle_vote(&mut self, from: NodeId, record: Record, now: Instant) {
+        let until = now + self.timing.failure_timeout;
+        if let Some(votes) = &mut self.votes
+            && record.proxies.get(&from).is_some_and(|proxy| proxy.to == self.me)
+        {
+            votes.inherited_until = until;
+        }
+        self.learn_record(from, Some(record));
+        self.save_record();
+    }
+
+    /// Begins an attempt for a primary view of these members, if they may be one. What is put on the disk is on its way when
+    /// this returns; the proposal need not wait for it.
+    pub(super) fn attempt_primary(
+        &mut self,
+        ballot: ViewId,
+        members: &BTreeMap<NodeId, Incarnation>,
+    ) -> Option<Claim> {
+        let ids: BTreeSet<NodeId> = members.keys().copied().collect();
+        let me = self.me;
+        let votes = self.votes.as_mut()?;
+        let claim = votes.claim(&ids, me);
+        // What was accepted and is not on the disk yet is not told, so the claim may lack it: then it is not yet time.
+        let attempt = Attempt::begin(&mut votes.record, &claim, ballot, &ids, &votes.rules).ok()?;
+        votes.accepted = Some((attempt.lineage(), attempt.formed().clone()));
+        votes.attempt = Some(attempt);
+        self.save_record();
+        Some(claim)
+    }
+
+    /// Judges somebody's claim. If it is good, the vote is on its way to the disk when this returns.
+    pub(super) fn vote_for(
+        &mut self,
+        ballot: ViewId,
+        members: &BTreeMap<NodeId, Incarnation>,
+        claim: &Claim,
+    ) -> bool {
+        let ids: BTreeSet<NodeId> = members.keys().copied().collect();
+        let me = self.me;
+        let Some(votes) = &mut self.votes else { return false };
+        match vote::judge(&votes.record, claim, ballot, &ids, me, &votes.rules) {
+            Verdict::Accept(record) => {
+                votes.record = record;
+                let formed = Formed { ballot, voters: votes.rules.ranked(&ids) };
+                votes.accepted = Some((votes.record.lineage, formed));
+                self.save_record();
+                true
+            }
+            Verdict::Refuse(_) => false,
+        }
+    }
+
+    /// Counts an accept towards the attempt.
+    pub(super) fn count_vote(&mut self, from: NodeId) {
+        if let Some(attempt) = self.votes.as_mut().and_then(|votes| votes.attempt.as_mut()) {
+            attempt.accepted_by(from);
+        }
+    }
+
+    /// The attempt has all votes: from here on it may have been formed. `false` if it is not so.
+    pub(super) fn form_primary(&mut self, ballot: ViewId) -> bool {
+        let Some(votes) = &mut self.votes else { return false };
+        let Some(attempt) = votes.attempt.take_if(|attempt| attempt.formed().ballot == ballot)
+        else {
+            return false;
+        };
+        attempt.form(&mut votes.record).is_ok()
+    }
+
+    /// The proposal is given up, and an attempt with it: nobody will ever hear of its install.
+    pub(super) fn drop_proposal(&mut self) {
+        self.proposal = None;
+        if let Some(votes) = &mut self.votes
+            && let Some(attempt) = votes.attempt.take()
+        {
+            attempt.abandon(&mut votes.record);
+        }
+    }
+
+    /// A primary view is installed here.
+    pub(super) fn note_formed(&mut self, ballot: ViewId) {
+        let me = self.me;
+        let Some(votes) = &mut self.votes else { return };
+        if let Some((lineage, formed)) = votes.accepted.take_if(|(_, f)| f.ballot == ballot) {
+            votes.record.install(me, lineage, &formed);
+            self.save_record();
+        }
+    }
+
+    /// The view at hand is not primary, and by what is known now it could be.
+    pub(super) fn could_be_primary(&self, view: &InstalledView) -> bool {
+        let Some(votes) = self.votes.as_ref().filter(|_| !view.primary) else { return false };
+        let ids: BTreeSet<NodeId> = view.members.keys().copied().collect();
+        vote::eligible(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
+    }
+
+    /// Whether these members of a primary view, this node among them, could decide on the next one.
+    pub(super) fn decides_for(&self, view: &InstalledView, promising: &BTreeSet<NodeId>) -> bool {
+        let Some(votes) = &self.votes else { return false };
+        if votes.rules.kind == QuorumKind::Static {
+            return 2 * promising.len() > votes.rules.nodes.len();
+        }
+        let members = view.members.keys().copied().collect();
+        let formed = Formed { ballot: view.id, voters: votes.rules.ranked(&members) };
+        vote::deciding(&formed, promising, &votes.record.proxies)
+    }
+
+    /// Gives this node's vote away before it leaves. Returns whether that is done, or there is nothing to give.
+    pub(crate) fn give_vote(&mut self) -> bool {
+        let me = self.me;
+        let members: BTreeSet<NodeId> =
+            self.view.iter().flat_map(|view| view.members.keys().copied()).collect();
+        let Some(votes) = &mut self.votes else { return true };
+        if votes.given {
+            return true;
+        }
+        if votes.giving.is_some() {
+            return false;
+        }
+        let heirs = votes.record.primary.as_ref().map_or(BTreeSet::new(), |primary| {
+            let voters = primary.voters.iter().copied();
+            voters.filter(|voter| *voter != me && members.contains(voter)).collect()
+        });
+        let Some(record) = vote::leave(&votes.record, me, &heirs) else {
+            votes.given = true;
+            return true;
+        };
+        votes.record = record;
+        votes.giving = Some(votes.last_ticket + 1);
+        self.drop_proposal();
+        self.save_record();
+        false
+    }
+
+    /// An operator declares this node alone to be the primary view, whatever others may be doing.
+    pub fn force_primary(&mut self, now: Instant) -> bool {
+        let me = self.me;
+        self.drop_proposal();
+        let Some(votes) = &mut self.votes else { return false };
+        votes.record = votes.record.force(me);
+        votes.accepted = None;
+        self.epoch = self.epoch.max(votes.record.highest().epoch);
+        self.event(Event::ForcedPrimary);
+        self.save_record();
+        if self.view.is_some() {
+            self.lose_view("an operator has forced this node to be the primary view", now);
+        }
+        self.dirty = true;
+        true
+    }
+
+    /// Why this node and those whom it hears could not be a primary view, as far as it knows.
+    pub(crate) fn why_not_primary(&self, now: Instant) -> Option<WhyNot> {
+        let votes = self.votes.as_ref()?;
+        let ids: BTreeSet<NodeId> = self.best_set(now).into_keys().collect();
+        vote::eligible(&votes.claim(&ids, self.me), &ids, &votes.rules).err()
+    }
+
+    /// The number of the lineage of primary views; it grows when an operator forces one.
+    pub(crate) fn lineage(&self) -> Option<u64> {
+        self.votes.as_ref().map(|votes| votes.record.lineage)
+    }
+}
