@@ -129,7 +129,10 @@ impl Machine {
             let incarnation = Incarnation::new(self.starts.get(), rng.next() as u32);
             (incarnation, Rng::new(rng.next(), "worker"))
         };
-        let node = Node::new(self.config.clone(), incarnation, clock.now());
+        let mut node = Node::new(self.config.clone(), incarnation, clock.now());
+        if let Some(record) = &*self.platter.borrow() {
+            node.recall(record).map_err(|error| error.to_string())?;
+        }
         let addresses = SimAddresses::new(
             self.node,
             Rc::clone(&segment),

@@ -142,7 +142,12 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     let names =
         Names::new(config.nodes().iter().map(|n| n.name.as_str()), vips.iter().map(|v| &**v));
     let mut telemetry = Telemetry::new(names, me.id());
-    let node = Node::new(config.node_config(me.id(), key), incarnation, clock.now());
+    let timeout = config.timing().failure_timeout;
+    let mut node_config = config.node_config(me.id(), key);
+    node_config.safety.promised_before = store.may_promise(timeout)?.max(timeout);
+    node_config.safety.fences_nodes = !config.fence().command.is_empty();
+    let mut node = Node::new(node_config, incarnation, clock.now());
+    recall(&mut node, &store)?;
     let records = RecordWriter::start(config.state_dir().to_owned())
         .map_err(|source| DaemonError::System { doing: "start a thread", source })?;
     let (ask, mut commands) = mpsc::channel(COMMANDS_MAX);
@@ -170,7 +175,8 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     match ended {
         Some(Ok(Ok(()))) => {
             // The driver has released everything, so nothing but today's VIPs needs to be remembered.
-            if let Err(error) = store.cleaned_up(&own) {
+            let noted = store.cleaned_up(&own).and_then(|()| store.promises_are(timeout));
+            if let Err(error) = noted {
                 warn!(%error, "cannot note that nothing is left behind");
             }
             info!("wackamole stops");
@@ -189,6 +195,19 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     }
 }
 
+/// What an earlier start voted for. A record that is lost or damaged is no reason not to start: the node then has no
+/// vote until it is in a new primary view.
+fn recall(node: &mut Node, store: &StateDirectory) -> Result<(), DaemonError> {
+    let record = RecordWriter::read(store.path())
+        .map_err(|source| DaemonError::System { doing: "read the record of votes", source })?;
+    if let Some(record) = record
+        && let Err(error) = node.recall(&record)
+    {
+        warn!(%error, "this node has no vote until it is in a new primary view");
+    }
+    Ok(())
+}
+
 fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindError> {
     let peers = config.nodes().iter().filter(|node| node.name != me.name);
     let peers = peers.map(|node| node.addresses.as_slice());
@@ -199,6 +218,19 @@ fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindE
 async fn answer(request: Request, ask: mpsc::Sender<Command>) -> Reply {
     let stopping = || Reply::Error("the daemon is stopping".into());
     match request {
+        Request::ForcePrimary => {
+            let (reply, answer) = oneshot::channel();
+            if ask.send(Command::ForcePrimary(reply)).await.is_err() {
+                return stopping();
+            }
+            match answer.await {
+                Ok(true) => Reply::Done,
+                Ok(false) => Reply::Error(
+                    "there is no primary view to be forced: `partition` is not \"quorum\"".into(),
+                ),
+                Err(_) => stopping(),
+            }
+        }
         Request::Status => {
             let (reply, answer) = oneshot::channel();
             if ask.send(Command::Status(reply)).await.is_err() {

@@ -35,6 +35,8 @@ const CLEAN_UP: u64 = u64::MAX;
 pub enum Command {
     /// A snapshot of what the node knows.
     Status(oneshot::Sender<Status>),
+    /// This node alone shall be the primary view. Answered with whether the partition policy knows of such.
+    ForcePrimary(oneshot::Sender<bool>),
 }
 
 /// Runs a node until it has left gracefully, which starts when `shutdown` is ready.
@@ -99,6 +101,9 @@ pub async fn run(
                 Some(Command::Status(reply)) => {
                     // Whoever asked may have gone.
                     let _ = reply.send(node.status(clock.now()));
+                }
+                Some(Command::ForcePrimary(reply)) => {
+                    let _ = reply.send(node.force_primary(clock.now()));
                 }
                 None => commands_open = false,
             },

@@ -141,7 +141,14 @@ impl Telemetry {
             Event::Refused { ballot, by, why } => {
                 debug!(view = %names.view(*ballot), by = %names.node(*by), why, "view refused");
             }
-            Event::ViewInstalled { view, members } => {
+            Event::ViewInstalled { view, members, primary: false } => {
+                self.view = Some(*view);
+                warn!(view = %names.view(*view), members = %names.set(members), "view installed, not primary: it holds no VIPs");
+            }
+            Event::ForcedPrimary => {
+                warn!("an operator has forced this node to be the primary view")
+            }
+            Event::ViewInstalled { view, members, primary: true } => {
                 self.view = Some(*view);
                 info!(view = %names.view(*view), members = %names.set(members), "view installed");
             }

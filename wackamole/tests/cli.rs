@@ -187,7 +187,7 @@ fn the_status_is_a_table_for_people_and_json_for_programs() {
         LocalSet::new().block_on(&runtime, async {
             let control = ControlSocket::bind(&socket).unwrap();
             bound.send(()).unwrap();
-            let answer = |Request::Status| async { Reply::Status(Box::new(lonely())) };
+            let answer = |_: Request| async { Reply::Status(Box::new(lonely())) };
             tokio::select! { biased;
                 _ = stopped => {}
                 () = control.serve(answer) => {}
@@ -212,6 +212,7 @@ fn lonely() -> Status {
         incarnation: "1.00000002".into(),
         phase: Phase::Joining,
         view: None,
+        safety: Default::default(),
         nodes: Vec::new(),
         vips: Vec::new(),
         rejected: BTreeMap::new(),
@@ -270,4 +271,11 @@ impl Ran {
         assert!(!stderr.contains('\x1b'), "{stderr:?}");
         stderr
     }
+}
+
+#[test]
+fn nothing_is_forced_without_a_word_that_the_others_are_down() {
+    let told = Place::new().run(&["force-primary"]).fails(2);
+
+    assert!(told.contains("--others-are-down"), "{told}");
 }

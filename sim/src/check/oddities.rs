@@ -79,6 +79,7 @@ impl Oddities {
             | Event::Accepted { .. }
             | Event::Refused { .. }
             | Event::ViewInstalled { .. }
+            | Event::ForcedPrimary
             | Event::ViewLost { .. }
             | Event::Matured { .. }
             | Event::Assigned { .. }

@@ -222,6 +222,7 @@ fn one_view_with_two_member_sets_is_found() {
     let view = ViewId { epoch: 3, coordinator: id("a") };
     let installed = |members: &[&str]| Event::ViewInstalled {
         view,
+        primary: true,
         members: members.iter().map(|name| id(name)).collect(),
     };
     scene.says(100, 0, installed(&["a", "b"]));

@@ -20,6 +20,9 @@ pub struct Status {
     pub phase: Phase,
     /// The installed view, if there is one.
     pub view: Option<ViewStatus>,
+    /// What decides whether this node may hold VIPs, and until when.
+    #[serde(default)]
+    pub safety: SafetyStatus,
     /// All configured nodes in rank order, this one included.
     pub nodes: Vec<NodeStatus>,
     /// All configured VIPs in configuration order.
@@ -28,6 +31,24 @@ pub struct Status {
     pub rejected: BTreeMap<Rejection, u64>,
     /// Things that an operator should look at, each a sentence.
     pub warnings: Vec<String>,
+}
+
+/// What decides whether a node may hold VIPs, and until when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SafetyStatus {
+    /// The partition policy: `component`, `lan` or `quorum`.
+    pub partition: String,
+    /// The installed view may hold VIPs; always so but under `quorum`.
+    pub primary: bool,
+    /// Why this node and those that it hears could not be a primary view; only under `quorum`, and only if so.
+    pub why_not: Option<String>,
+    /// Nodes of which some must come before there is a primary view.
+    pub awaited: Vec<String>,
+    /// The number of the lineage of primary views, which grows when an operator forces one; only under `quorum`.
+    pub lineage: Option<u64>,
+    /// For how many more milliseconds this machine may answer for VIPs unless it hears of its peers again; nothing while it
+    /// holds none.
+    pub lease_ms: Option<u64>,
 }
 
 /// What a node is doing.
@@ -113,6 +134,9 @@ pub struct VipStatus {
     pub reason: Option<Reason>,
     /// Milliseconds since the owner came to own it.
     pub owned_for_ms: Option<u64>,
+    /// Why this node, its owner, does not acquire it yet, or cannot serve it.
+    #[serde(default)]
+    pub waiting: Option<String>,
     /// The last error with it on this node.
     pub error: Option<String>,
 }

@@ -24,6 +24,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Shows what the running daemon knows: nodes, view, who owns and who holds each VIP and why
     Status(StatusArguments),
+    /// With partition = "quorum": declares this node alone to be the primary part of the cluster, from which the others join
+    ForcePrimary(ForcePrimaryArguments),
     /// Makes a cluster key: the same file belongs on every node
     Genkey(GenkeyArguments),
     /// Prints configuration
@@ -78,6 +80,19 @@ pub(super) struct StatusArguments {
     /// Shows it again every second until interrupted
     #[arg(long)]
     pub(super) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ForcePrimaryArguments {
+    /// Takes the daemon's control socket from this configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub(super) config: Option<PathBuf>,
+    /// The daemon's control socket
+    #[arg(long, value_name = "PATH", default_value = defaults::CONTROL_SOCKET)]
+    pub(super) socket: PathBuf,
+    /// I have made sure that no other node of this cluster holds VIPs
+    #[arg(long)]
+    pub(super) others_are_down: bool,
 }
 
 #[derive(Debug, Args)]

@@ -16,8 +16,12 @@ use console::Style;
 use wackamole_protocol::config::NodeDefinition;
 
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Machine, key};
+use crate::control::Client;
 use crate::{daemon, telemetry};
-use arguments::{Arguments, CheckArguments, Command, ConfigCommand, GenkeyArguments, RunArguments};
+use arguments::{
+    Arguments, CheckArguments, Command, ConfigCommand, ForcePrimaryArguments, GenkeyArguments,
+    RunArguments,
+};
 
 /// Does what the process's arguments say.
 pub fn main() -> ExitCode {
@@ -25,6 +29,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run(&arguments),
         Command::Check(arguments) => check(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::ForcePrimary(arguments) => force_primary(&arguments),
         Command::Genkey(arguments) => genkey(&arguments),
         Command::Config { command: ConfigCommand::Default } => print(DEFAULT_FILE),
     };
@@ -144,6 +149,23 @@ fn load(file: &Path, named: Option<&str>) -> Result<(Config, NodeDefinition), Fa
     let me = config.identify(named, &machine)?.clone();
     config.check_interfaces(&machine.interfaces)?;
     Ok((config, me))
+}
+
+fn force_primary(arguments: &ForcePrimaryArguments) -> Result<(), Failure> {
+    if !arguments.others_are_down {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "nothing is forced: a part of the cluster that this node does not hear may hold VIPs, and they would be on two \
+             machines\n = make sure that it holds none (that its machines are off, say), then repeat with --others-are-down"
+        )));
+    }
+    let socket = match &arguments.config {
+        Some(file) => Config::load(file)?.control_socket().to_owned(),
+        None => arguments.socket.clone(),
+    };
+    Client::connect(&socket)
+        .and_then(|mut client| client.force_primary())
+        .map_err(anyhow::Error::from)?;
+    print("this node is the primary part of the cluster; the others join it\n")
 }
 
 fn genkey(arguments: &GenkeyArguments) -> Result<(), Failure> {

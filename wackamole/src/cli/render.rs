@@ -92,6 +92,7 @@ fn heading(status: &Status, paint: &Paint) -> String {
         }
         None => text.push_str(&format!("{}\n", paint.bad("in no view: this node holds nothing"))),
     }
+    text.push_str(&safety(status, paint));
     let vip_count = count(status.vips.len(), "VIP", "VIPs");
     if status.view.is_none() {
         text.push_str(&format!("{vip_count}: who holds them is not known without a view\n"));
@@ -107,6 +108,31 @@ fn heading(status: &Status, paint: &Paint) -> String {
     }
     if several > 0 {
         text.push_str(&format!(", {}", paint.bad(&format!("{several} held by SEVERAL"))));
+    }
+    text.push('\n');
+    text
+}
+
+/// Which policy decides, and what it says.
+fn safety(status: &Status, paint: &Paint) -> String {
+    let safety = &status.safety;
+    let mut text = format!("partition policy {}", safety.partition);
+    if safety.lineage.is_some() {
+        let primary = if safety.primary {
+            ", this view is primary".to_owned()
+        } else {
+            paint.bad(", NOT PRIMARY: no VIP may be held here")
+        };
+        text.push_str(&primary);
+    }
+    if let Some(why_not) = &safety.why_not {
+        text.push_str(&format!("; {}", one_line(why_not)));
+    }
+    if !safety.awaited.is_empty() {
+        text.push_str(&format!("; awaited, not all of them: {}", safety.awaited.join(" ")));
+    }
+    if let Some(ms) = safety.lease_ms {
+        text.push_str(&format!(", lease for another {}", age(ms)));
     }
     text.push('\n');
     text
@@ -234,6 +260,10 @@ fn vip_notes(vip: &VipStatus, in_view: bool) -> (Vec<String>, Mark) {
             attention = Mark::Bad;
             notes.push(format!("{} machines answer for it", several.len()));
         }
+    }
+    if let Some(waiting) = &vip.waiting {
+        attention = attention.max(Mark::Odd);
+        notes.push(one_line(waiting));
     }
     if let Some(error) = &vip.error {
         attention = attention.max(Mark::Odd);

@@ -105,6 +105,24 @@ impl Client {
         match serde_json::from_slice(&line) {
             Ok(Reply::Status(status)) => Ok(*status),
             Ok(Reply::Error(sentence)) => Err(ClientError::Refused(sentence)),
+            Ok(Reply::Done) => Err(ClientError::Refused("done, to a question".into())),
+            Err(source) => Err(ClientError::Incomprehensible { path, source }),
+        }
+    }
+
+    /// Declares the node of this daemon to be the primary view.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or refuses.
+    pub fn force_primary(&mut self) -> Result<(), ClientError> {
+        let path = self.path.clone();
+        let line = self
+            .ask(Request::ForcePrimary)
+            .map_err(|source| ClientError::Broken { path: path.clone(), source })?;
+        match serde_json::from_slice(&line) {
+            Ok(Reply::Done) => Ok(()),
+            Ok(Reply::Error(sentence)) => Err(ClientError::Refused(sentence)),
+            Ok(Reply::Status(_)) => Err(ClientError::Refused("a status, to a command".into())),
             Err(source) => Err(ClientError::Incomprehensible { path, source }),
         }
     }

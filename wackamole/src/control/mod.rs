@@ -18,6 +18,8 @@ pub use server::{BindError, ControlSocket};
 pub enum Request {
     /// What the node knows of the cluster.
     Status,
+    /// This node alone shall be the primary view, whatever others may be doing.
+    ForcePrimary,
 }
 
 /// What is answered.
@@ -26,6 +28,8 @@ pub enum Request {
 pub enum Reply {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To a request that was carried out.
+    Done,
     /// The request makes no sense, or cannot be answered now; a sentence.
     Error(String),
 }

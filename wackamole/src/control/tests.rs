@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
-use wackamole_protocol::status::Phase;
+use wackamole_protocol::status::{Phase, SafetyStatus};
 
 use super::*;
 
@@ -184,7 +184,7 @@ impl Server {
                 bound.send(()).unwrap();
                 tokio::select! { biased;
                     _ = stopped => {}
-                    () = control.serve(|Request::Status| async {
+                    () = control.serve(|_: Request| async {
                         Reply::Status(Box::new(large_status()))
                     }) => {}
                 }
@@ -227,6 +227,7 @@ fn large_status() -> Status {
         holders: Vec::new(),
         reason: None,
         owned_for_ms: None,
+        waiting: None,
         error: None,
     };
     Status {
@@ -235,6 +236,7 @@ fn large_status() -> Status {
         incarnation: "1.2".into(),
         phase: Phase::Joining,
         view: None,
+        safety: SafetyStatus::default(),
         nodes: Vec::new(),
         vips: (0..5000).map(vip).collect(),
         rejected: BTreeMap::new(),

@@ -8,13 +8,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use wackamole_protocol::id::Incarnation;
 
 const LOCK: &str = "lock";
 const INCARNATION: &str = "incarnation";
 const ADDRESSES: &str = "addresses";
+const PROMISE: &str = "promise";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +133,43 @@ impl StateDirectory {
     /// The file cannot be written.
     pub fn cleaned_up(&self, current: &BTreeSet<IpAddr>) -> Result<(), StoreError> {
         self.write_addresses(current)
+    }
+
+    /// The longest promise that an earlier start may have made, if it made any. From here on, until
+    /// [`StateDirectory::promises_are`], a start finds at least `promise` and what was found now: it is on disk before it
+    /// is returned.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or is damaged.
+    pub fn may_promise(&self, promise: Duration) -> Result<Duration, StoreError> {
+        let path = self.path.join(PROMISE);
+        let before = match read(&path)? {
+            None => Duration::ZERO,
+            Some(text) => {
+                let found = text.trim_end();
+                found.parse().map(Duration::from_micros).map_err(|_| StoreError::Damaged {
+                    path: path.clone(),
+                    line: 1,
+                    found: found.to_owned(),
+                    expected: "a number of microseconds",
+                })?
+            }
+        };
+        self.promises_are(before.max(promise))?;
+        Ok(before)
+    }
+
+    /// No earlier promise than one of this length binds any more: this start has waited for all of them to end.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn promises_are(&self, promise: Duration) -> Result<(), StoreError> {
+        self.replace(PROMISE, &format!("{}\n", promise.as_micros()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn stored_counter(&self, path: &Path) -> Result<Option<u32>, StoreError> {
@@ -293,6 +331,20 @@ mod tests {
 
         directory.cleaned_up(&new).unwrap();
         assert_eq!(directory.may_hold(&new).unwrap(), new);
+    }
+
+    #[test]
+    fn a_longer_promise_is_kept_in_mind_until_it_has_been_waited_out() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(root.path()).unwrap();
+        let ms = Duration::from_millis;
+        assert_eq!(directory.may_promise(ms(4_000)).unwrap(), ms(0));
+        assert_eq!(directory.may_promise(ms(400)).unwrap(), ms(4_000));
+        assert_eq!(directory.may_promise(ms(400)).unwrap(), ms(4_000), "a crash before its end");
+
+        directory.promises_are(ms(400)).unwrap();
+
+        assert_eq!(directory.may_promise(ms(40)).unwrap(), ms(400));
     }
 
     #[test]

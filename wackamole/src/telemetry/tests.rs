@@ -33,7 +33,7 @@ fn every_event_is_one_line() {
         Event::Accepted { ballot: view },
         Event::Refused { ballot: view, by: b, why: "it has a higher one" },
         Event::Acquired { vip: vip.id(), reason: Reason::Uncovered },
-        Event::ViewInstalled { view, members },
+        Event::ViewInstalled { view, members, primary: true },
         Event::Matured { node: a },
         Event::Matured { node: b },
         Event::Assigned {
@@ -58,6 +58,7 @@ fn every_event_is_one_line() {
         Event::RanLate { late: Duration::from_millis(150) },
         Event::ConfigurationDiffers { node: b },
         Event::BalanceRound { moves: 3 },
+        Event::ForcedPrimary,
         Event::ViewLost { why: "not echoed" },
         Event::Left,
         Event::Rejected { from, rejection: Rejection::Malformed },

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::Partition;
 use crate::event::LinkState;
 use crate::id::NodeId;
-use crate::status::{NodeStatus, PathStatus, Phase, Status, ViewStatus, VipStatus};
+use crate::status::{NodeStatus, PathStatus, Phase, SafetyStatus, Status, ViewStatus, VipStatus};
 use crate::time::Instant;
 
 use super::{Departure, Node};
@@ -19,6 +20,7 @@ impl Node {
             incarnation: self.incarnation.to_string(),
             phase: self.phase(),
             view: self.view_status(now),
+            safety: self.safety_status(now),
             nodes: self.config.nodes.iter().map(|node| self.node_status(node.id(), now)).collect(),
             vips: self.vip_statuses(now),
             rejected: self.group.rejected().clone(),
@@ -52,6 +54,26 @@ impl Node {
             age_ms: millis(now.since(view.at)),
             assignment: self.agent.assignment_number(),
         })
+    }
+
+    fn safety_status(&self, now: Instant) -> SafetyStatus {
+        let view = self.group.view();
+        let primary = view.is_some_and(|view| view.primary);
+        let why_not = if primary { None } else { self.group.why_not_primary(now) };
+        let partition = match self.config.safety.partition {
+            Partition::Component => "component",
+            Partition::Lan => "lan",
+            Partition::Quorum => "quorum",
+        };
+        let awaited = why_not.as_ref().map(|why_not| why_not.awaited()).unwrap_or_default();
+        SafetyStatus {
+            partition: partition.to_owned(),
+            primary,
+            why_not: why_not.map(|why_not| why_not.to_string()),
+            awaited: awaited.into_iter().map(|node| self.names.node(node)).collect(),
+            lineage: self.group.lineage(),
+            lease_ms: self.lease().map(|until| millis(until.since(now))),
+        }
     }
 
     fn node_status(&self, id: NodeId, now: Instant) -> NodeStatus {
@@ -119,6 +141,9 @@ impl Node {
                     holders: holders.into_iter().map(|holder| self.names.node(holder)).collect(),
                     reason: slot.owner.map(|_| slot.reason),
                     owned_for_ms: slot.owner.map(|_| millis(now.since(slot.owned_since))),
+                    waiting: slot.unservable.clone().or_else(|| {
+                        slot.occupied_by.map(|by| format!("{by} answers for it: it stays there"))
+                    }),
                     error: slot.error.clone(),
                 }
             })

@@ -87,7 +87,9 @@ impl fmt::Display for WhyNot {
             Self::Blank { .. } => {
                 f.write_str("no primary view is known; the first one takes all configured nodes")
             }
-            Self::Undecided { view, .. } => write!(f, "no deciding set of view {}", view.ballot),
+            Self::Undecided { view, .. } => {
+                write!(f, "not enough of the last primary view {}", view.ballot.epoch)
+            }
         }
     }
 }

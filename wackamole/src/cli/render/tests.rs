@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wackamole_protocol::event::Reason;
-use wackamole_protocol::status::ViewStatus;
+use wackamole_protocol::status::{SafetyStatus, ViewStatus};
 
 use super::*;
 
@@ -90,6 +90,12 @@ fn healthy() -> Status {
             age_ms: 250_000,
             assignment: 3,
         }),
+        safety: SafetyStatus {
+            partition: "lan".into(),
+            primary: true,
+            lease_ms: Some(390),
+            ..SafetyStatus::default()
+        },
         nodes: vec![
             node("a", 2, |node| {
                 node.me = true;
@@ -184,6 +190,7 @@ fn vip(name: &str, owner: &str, holders: &[&str], reason: Reason) -> VipStatus {
         holders: holders.iter().map(|holder| (*holder).into()).collect(),
         reason: Some(reason),
         owned_for_ms: Some(250_000),
+        waiting: None,
         error: None,
     }
 }

@@ -1,6 +1,7 @@
 //! One behaviour each, with three or so nodes.
 
 use super::world::{Bait, Strike, World, ms};
+use crate::config::Partition;
 use crate::event::{Event, Reason};
 
 fn serving(nodes: usize, vips: u8) -> World {
@@ -214,5 +215,129 @@ fn a_permission_that_meets_a_broken_link_arrives_when_the_link_is_whole_again() 
         world.run(ms(5_000));
         world.assert_covered();
         world.assert_balanced();
+    }
+}
+
+fn quorate(nodes: usize, vips: u8) -> World {
+    let mut world = World::new(nodes, vips, 1).under(Partition::Quorum);
+    world.start_all();
+    world.run(ms(3_000));
+    world.assert_covered();
+    world
+}
+
+fn held_by(world: &World, nodes: &[usize]) -> usize {
+    nodes.iter().map(|&i| world.holds(i)).sum()
+}
+
+#[test]
+fn of_two_parts_only_the_primary_one_serves_and_it_does_so_within_the_failover_time() {
+    let mut world = quorate(5, 10);
+    world.partition(&[&[0, 1], &[2, 3, 4]]);
+    world.run(ms(400 + 30));
+    assert_eq!((held_by(&world, &[0, 1]), held_by(&world, &[2, 3, 4])), (0, 10));
+    world.heal();
+    world.run(ms(6_000));
+    world.assert_covered();
+    world.assert_balanced();
+}
+
+#[test]
+fn a_cluster_that_shrinks_one_by_one_keeps_serving_down_to_the_last_but_the_second_may_not_come_alone()
+ {
+    let mut world = quorate(5, 10);
+    for i in [4, 3, 2, 1] {
+        world.power_loss(i);
+        world.run(ms(2_000));
+        world.assert_covered();
+    }
+    assert_eq!(world.holds(0), 10);
+    world.power_loss(0);
+    world.start(1);
+    world.start(2);
+    world.start(3);
+    world.start(4);
+    world.run(ms(5_000));
+    assert_eq!(held_by(&world, &[1, 2, 3, 4]), 0, "the last primary view was a alone");
+    world.start(0);
+    world.run(ms(5_000));
+    world.assert_covered();
+}
+
+#[test]
+fn of_two_nodes_the_lower_rank_decides_unless_it_leaves() {
+    let mut world = quorate(2, 4);
+    world.partition(&[&[0], &[1]]);
+    world.run(ms(2_000));
+    assert_eq!((world.holds(0), world.holds(1)), (4, 0));
+
+    let mut world = quorate(2, 4);
+    world.leave(0);
+    world.run(ms(2_000));
+    assert_eq!(world.holds(1), 4, "{}", world.story(60));
+    world.partition(&[&[0], &[1]]);
+    world.start(0);
+    world.run(ms(3_000));
+    assert_eq!((world.holds(0), world.holds(1)), (0, 4), "its vote is with b");
+}
+
+#[test]
+fn the_first_primary_view_takes_all_nodes_or_an_operator() {
+    let mut world = World::new(3, 6, 1).under(Partition::Quorum);
+    world.start(0);
+    world.start(1);
+    world.run(ms(3_000));
+    assert_eq!(held_by(&world, &[0, 1]), 0);
+    assert!(world.force_primary(1));
+    world.run(ms(6_000));
+    assert_eq!(held_by(&world, &[0, 1]), 6, "{}", world.story(60));
+    world.start(2);
+    world.run(ms(6_000));
+    world.assert_covered();
+    world.assert_balanced();
+}
+
+#[test]
+fn a_witness_votes_and_holds_nothing() {
+    let mut world = World::new(3, 6, 1).under(Partition::Quorum);
+    world.config.nodes[2].witness = true;
+    world.start_all();
+    world.run(ms(3_000));
+    assert_eq!(world.holds(2), 0);
+    world.power_loss(0);
+    world.run(ms(430));
+    assert_eq!((world.holds(1), world.holds(2)), (6, 0));
+}
+
+#[test]
+fn a_lost_disk_has_no_vote() {
+    let mut world = quorate(3, 6);
+    world.power_loss(1);
+    world.lose_disk(1);
+    world.partition(&[&[0], &[1, 2]]);
+    world.start(1);
+    world.run(ms(3_000));
+    assert_eq!(
+        held_by(&world, &[0, 1, 2]),
+        0,
+        "a alone is no majority, and b does not know whether it left"
+    );
+    world.heal();
+    world.run(ms(6_000));
+    world.assert_covered();
+}
+
+#[test]
+fn a_frozen_node_is_silenced_at_the_end_of_its_lease_whatever_the_policy() {
+    for partition in [Partition::Component, Partition::Lan, Partition::Quorum] {
+        let mut world = World::new(3, 9, 1).under(partition);
+        world.start_all();
+        world.run(ms(3_000));
+        world.pause(1, world.now + ms(10_000));
+        world.run(ms(450));
+        world.assert_covered();
+        assert!(world.vips().into_iter().all(|vip| world.holders(vip).len() == 1));
+        world.run(ms(12_000));
+        world.assert_covered();
     }
 }

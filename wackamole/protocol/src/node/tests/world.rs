@@ -372,6 +372,17 @@ impl World {
         }
     }
 
+    pub(super) fn lose_disk(&mut self, i: usize) {
+        self.machines[i].disk = None;
+    }
+
+    pub(super) fn force_primary(&mut self, i: usize) -> bool {
+        let now = self.clock(i);
+        let forced = self.node(i).force_primary(now);
+        self.drain(i);
+        forced
+    }
+
     pub(super) fn is_running(&self, i: usize) -> bool {
         self.machines[i].node.is_some() && self.machines[i].stopped_until.is_none()
     }
