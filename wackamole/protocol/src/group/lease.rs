@@ -59,9 +59,10 @@ impl Group {
     }
 
     /// Whoever goes on without us has all of those with it that are in contact with both it and us, and each of them
-    /// promised us not to. So the first of their promises to end is the end. If nobody is in contact there is nobody to
-    /// be afraid of but those who hear us and whom we do not hear: they go on a whole promise after this turn at the
-    /// earliest, and a heartbeat is enough to come to the next one.
+    /// promised us not to. So the first of their promises to end is the end. If nobody is in contact, those who are heard
+    /// and do not hear us count: they may go on without us. If nobody is heard either there is nobody to be afraid of but
+    /// those who hear us and whom we do not hear: they go on a whole promise after this turn at the earliest, and a
+    /// heartbeat is enough to come to the next one.
     fn lease_of_a_component(&self, view: &InstalledView, now: Instant) -> Instant {
         let members = || {
             view.members.iter().filter_map(|(id, incarnation)| {
@@ -70,7 +71,9 @@ impl Group {
             })
         };
         let in_contact = |peer: &&Peer| {
-            peer.link_state == LinkState::TwoWay && !peer.is_suspect(&self.timing, now)
+            peer.link_state == LinkState::TwoWay
+                && !peer.is_suspect(&self.timing, now)
+                && !peer.echo_is_stale(&self.timing)
         };
         let heard = |peer: &&Peer| {
             peer.link_state != LinkState::Silent && !peer.is_suspect(&self.timing, now)
