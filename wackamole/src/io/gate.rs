@@ -139,9 +139,8 @@ impl Gate {
     ///
     /// # Errors
     /// No socket can be opened.
-    pub fn doors(&self) -> Result<Doors, GateError> {
-        let socket = GateSocket::open().map_err(GateError::new("open a netlink socket"))?;
-        Ok(Doors { table: Arc::clone(&self.0.table), socket })
+    pub fn doors(&self) -> io::Result<Doors> {
+        Ok(Doors { table: Arc::clone(&self.0.table), socket: GateSocket::open()? })
     }
 }
 
