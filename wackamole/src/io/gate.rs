@@ -140,7 +140,9 @@ impl Gate {
     /// # Errors
     /// No socket can be opened.
     pub fn doors(&self) -> io::Result<Doors> {
-        Ok(Doors { table: Arc::clone(&self.0.table), socket: GateSocket::open()? })
+        let Shared { table, mailbox } = &*self.0;
+        let (table, mailbox) = (Arc::clone(table), Arc::clone(mailbox));
+        Ok(Doors { table, mailbox, socket: GateSocket::open()? })
     }
 }
 
@@ -148,6 +150,7 @@ impl Gate {
 #[derive(Debug)]
 pub struct Doors {
     table: Arc<Table>,
+    mailbox: Arc<Mailbox>,
     socket: GateSocket,
 }
 
@@ -157,15 +160,19 @@ impl Doors {
     /// # Errors
     /// Whatever the kernel says; then nothing is opened.
     pub fn open(&mut self, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
-        let Self { table, socket } = self;
+        let Self { table, mailbox, socket } = self;
         let mut open = table.lock();
         let result = socket.commit(|batch| ruleset::open(batch, &table.name, addresses.iter()));
+        let before = open.clone();
         open.extend(addresses);
-        if let Err(error) = table.restored(result, socket, &open) {
-            open.retain(|address| !addresses.contains(address));
-            return Err(error);
+        let (anew, result) = table.restored(result, socket, &open);
+        if anew {
+            mailbox.lost();
         }
-        Ok(())
+        if result.is_err() {
+            *open = before;
+        }
+        result
     }
 
     /// From now on the kernel drops what concerns `addresses`. Those that are shut stay shut.
@@ -173,11 +180,22 @@ impl Doors {
     /// # Errors
     /// Whatever the kernel says; then they may still be open.
     pub fn shut(&mut self, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
-        let Self { table, socket } = self;
+        let Self { table, mailbox, socket } = self;
         let mut open = table.lock();
-        open.retain(|address| !addresses.contains(address));
-        let result = socket.commit(|batch| ruleset::shut(batch, &table.name, addresses.iter()));
-        table.restored(result, socket, &open)
+        let shut: BTreeSet<_> = open.intersection(addresses).copied().collect();
+        if shut.is_empty() {
+            return Ok(());
+        }
+        let result = socket.commit(|batch| ruleset::shut(batch, &table.name, shut.iter()));
+        let rest: BTreeSet<_> = open.difference(&shut).copied().collect();
+        let (anew, result) = table.restored(result, socket, &rest);
+        if anew {
+            mailbox.lost();
+        }
+        if result.is_ok() {
+            *open = rest;
+        }
+        result
     }
 }
 
@@ -187,26 +205,27 @@ impl Table {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// If the kernel has said that there is no such table, makes it again: `nft flush ruleset`, with which many firewalls
-    /// start, removes everybody's.
+    /// If the kernel has said that there is no such table or element, makes all again: `nft flush ruleset`, with which many
+    /// firewalls start, removes everybody's. Says whether it has; then there is no lease.
     fn restored(
         &self,
         result: io::Result<()>,
         socket: &mut GateSocket,
         open: &BTreeSet<IpAddr>,
-    ) -> io::Result<()> {
+    ) -> (bool, io::Result<()>) {
         match result {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 tracing::warn!(
                     table = self.name,
-                    "somebody has removed the gate's tables; they are made again"
+                    "somebody has removed the gate's tables, or what is in them; they are made again"
                 );
-                socket.commit(|batch| {
+                let result = socket.commit(|batch| {
                     ruleset::install(batch, &self.name, self.vips.iter());
                     ruleset::open(batch, &self.name, open.iter());
-                })
+                });
+                (result.is_ok(), result)
             }
-            result => result,
+            result => (false, result),
         }
     }
 }

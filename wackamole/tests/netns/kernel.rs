@@ -208,6 +208,19 @@ impl Kernel {
         self.runtime.block_on(request.execute()).unwrap();
     }
 
+    /// Puts an entry into the neighbour cache that stays as it is.
+    pub(crate) fn set_permanent_neighbour(&self, interface: &str, address: &str, mac: [u8; 6]) {
+        let request = self
+            .handle
+            .neighbours()
+            .add(self.index(interface), address.parse().unwrap())
+            .link_layer_address(&mac)
+            .state(NeighbourState::Permanent)
+            .kind(RouteType::Unicast)
+            .replace();
+        self.runtime.block_on(request.execute()).unwrap();
+    }
+
     /// Where the kernel would send frames for `address`.
     pub(crate) fn neighbour(&self, interface: &str, address: &str) -> Option<[u8; 6]> {
         let wanted: IpAddr = address.parse().unwrap();

@@ -9,7 +9,9 @@ mod acquire;
 mod announce;
 mod capture;
 mod clean_up;
+mod client;
 mod daemon;
+mod gate;
 mod kernel;
 mod namespace;
 mod network;
@@ -61,6 +63,15 @@ fn main() -> ExitCode {
             only_what_is_held,
             not_on_a_dead_interface,
             at_the_pace_of_a_slow_device;
+        gate:
+            lets_only_what_is_open_under_a_lease_be_answered,
+            shuts_when_the_lease_ends_though_nobody_is_left,
+            never_blinks_while_the_lease_is_renewed,
+            shut_and_removed_by_anybody_at_any_time,
+            comes_back_when_somebody_removes_it,
+            lets_the_machine_learn_who_holds_a_vip_now,
+            opened_by_an_acquire_and_shut_by_a_release,
+            shuts_a_thousand_vips_before_it_deletes_them;
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,

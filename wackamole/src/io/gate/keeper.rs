@@ -15,9 +15,6 @@ use crate::io::clock::boot_time;
 
 /// Pause after the kernel has refused.
 const RETRY: Duration = Duration::from_millis(10);
-/// A renewal that took so long from reading the clock to the kernel's answer was computed from a time that has passed:
-/// this process was stopped, or another program's transaction held up ours.
-const LATE: Duration = Duration::from_millis(2);
 
 /// What the driver's thread and the keeper's share.
 #[derive(Debug)]
@@ -46,6 +43,12 @@ impl Mailbox {
         if state.installed.is_none_or(|installed| installed.is_due(lease, boot_time())) {
             self.changed.notify_one();
         }
+    }
+
+    /// The kernel has no lease any more.
+    pub(super) fn lost(&self) {
+        self.lock().installed = None;
+        self.changed.notify_one();
     }
 
     pub(super) fn close(&self) {
@@ -117,12 +120,13 @@ impl Keeper {
         let result = self.commit(milliseconds);
         if result.is_err() {
             let open = self.table.lock();
-            self.table.restored(result, &mut self.socket, &open)?;
+            self.table.restored(result, &mut self.socket, &open).1?;
             drop(open);
             self.commit(milliseconds)?;
         }
-        if milliseconds.is_some() && boot_time().since(now) > LATE {
-            // What the kernel has may end later than it should.
+        if milliseconds.is_some() && boot_time().since(now) > schedule::ALLOWANCE {
+            // This process was stopped, or another program's transaction held up ours: what the kernel has may end later
+            // than it should.
             let left = schedule::milliseconds_left(until, boot_time());
             self.commit(left)?;
             return Ok(left.map(|_| Installed::new(until, now)));

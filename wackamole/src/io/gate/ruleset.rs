@@ -204,13 +204,12 @@ pub(super) fn open<'a>(
     change_addresses(batch, libc::NFT_MSG_NEWSETELEM, table, [OPEN, OPEN_V6], addresses);
 }
 
-/// Shuts `addresses`. What is not open may be among them: to delete what is not there is an error, so it is added before.
+/// Shuts `addresses`. An error if one of them is not open.
 pub(super) fn shut<'a>(
     batch: &mut Batch,
     table: &str,
     addresses: impl Iterator<Item = &'a IpAddr> + Clone,
 ) {
-    open(batch, table, addresses.clone());
     change_addresses(batch, libc::NFT_MSG_DELSETELEM, table, [OPEN, OPEN_V6], addresses);
 }
 

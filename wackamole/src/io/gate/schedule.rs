@@ -11,6 +11,10 @@ use crate::env::Lease;
 /// none of them for "no timeout".
 const SHORTEST: Duration = Duration::from_millis(10);
 
+/// The kernel is told that the lease ends by so much earlier, for the time from reading the clock until the kernel reads its
+/// own. What takes longer has to be corrected.
+pub(super) const ALLOWANCE: Duration = Duration::from_millis(2);
+
 /// Far longer than any lease, and well below what the kernel takes.
 const LONGEST_MS: u64 = 3_600_000;
 
@@ -77,9 +81,10 @@ pub(super) fn next(wanted: Lease, installed: Option<Installed>, now: Instant) ->
     }
 }
 
-/// How long it is from `now` to `until`, in whole milliseconds rounded down; nothing if that is too short for the kernel.
+/// How long it is from `now` to `until`, less the allowance, in whole milliseconds rounded down; nothing if that is too
+/// short for the kernel.
 pub(super) fn milliseconds_left(until: Instant, now: Instant) -> Option<u64> {
-    let left = until.since(now);
+    let left = until.since(now).saturating_sub(ALLOWANCE);
     (left >= SHORTEST).then(|| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).min(LONGEST_MS))
 }
 
@@ -100,12 +105,12 @@ mod tests {
         let installed = Some(Installed::new(at(400), at(0)));
         for (wanted, installed, now, expected) in [
             (Lease::None, None, 0, Step::Wait),
-            (until(400), None, 0, Step::Renew(at(400), 400)),
+            (until(400), None, 0, Step::Renew(at(400), 398)),
             (until(400), installed, 100, Step::WaitUntil(at(200))),
             (until(500), installed, 100, Step::WaitUntil(at(200))),
-            (until(600), installed, 200, Step::Renew(at(600), 400)),
+            (until(600), installed, 200, Step::Renew(at(600), 398)),
             (until(400), installed, 200, Step::WaitUntil(at(400))),
-            (until(650), installed, 250, Step::Renew(at(650), 400)),
+            (until(650), installed, 250, Step::Renew(at(650), 398)),
         ] {
             assert_eq!(next(wanted, installed, at(now)), expected, "{wanted:?} at {now}");
         }
@@ -118,7 +123,7 @@ mod tests {
             (Lease::None, 10, Step::End),
             (until(10), 10, Step::End),
             (until(15), 10, Step::End),
-            (until(300), 10, Step::Renew(at(300), 290)),
+            (until(300), 10, Step::Renew(at(300), 288)),
         ] {
             assert!(installed.unwrap().is_due(wanted, at(now)));
             assert_eq!(next(wanted, installed, at(now)), expected, "{wanted:?}");
@@ -141,10 +146,10 @@ mod tests {
 
     #[test]
     fn what_is_left_is_rounded_down() {
-        let lease = Lease::Until(Instant::after_origin(Duration::from_micros(400_999)));
+        let lease = Lease::Until(Instant::after_origin(Duration::from_micros(402_999)));
         assert_eq!(
             next(lease, None, at(0)),
-            Step::Renew(Instant::after_origin(Duration::from_micros(400_999)), 400)
+            Step::Renew(Instant::after_origin(Duration::from_micros(402_999)), 400)
         );
     }
 }
