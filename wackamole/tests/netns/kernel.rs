@@ -190,6 +190,18 @@ impl Kernel {
         seen
     }
 
+    /// For how many seconds the kernel prefers an address, and for how many it keeps it at all.
+    pub(crate) fn lifetime(&self, interface: &str, address: &str) -> (u32, u32) {
+        let address: IpAddr = address.parse().unwrap();
+        let messages = self.address_messages(interface);
+        let message = messages.iter().find(|message| ip(message) == address).unwrap();
+        let lifetime = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::CacheInfo(cache) => Some((cache.ifa_preferred, cache.ifa_valid)),
+            _ => None,
+        });
+        lifetime.unwrap()
+    }
+
     fn address_messages(&self, interface: &str) -> Vec<AddressMessage> {
         let index = self.index(interface);
         let dump = self.handle.address().get().set_link_index_filter(index).execute();
