@@ -12,7 +12,8 @@ use wackamole::io::gate::{self, Doors, Gate};
 use wackamole_protocol::time::Instant;
 
 use crate::client::{Client, Stream, answer_every_datagram};
-use crate::kernel::{Kernel, cable};
+use crate::kernel::{Kernel, cable, second_cable, sysctl};
+use crate::lifetime::cpu_of;
 use crate::namespace::Namespace;
 use crate::worker::{Worker, vip};
 
@@ -329,6 +330,65 @@ pub(crate) fn shuts_a_thousand_vips_before_it_deletes_them() {
             worker.wait_until_done(tickets[COUNT - 1]);
         });
         eprintln!("{COUNT} VIPs acquired in {acquiring:.1?}, released in {releasing:.1?} (60 ms of it waiting)");
+    });
+}
+
+/// The price is printed, not judged: the machine may be busy. Every lease that ends earlier is passed on at once.
+pub(crate) fn is_renewed_at_a_price_that_does_not_grow() {
+    const TIMES: u32 = 200;
+    for count in [1, 1_000] {
+        let addresses: Vec<String> =
+            (0..count).map(|n| format!("10.0.{}.{}", n / 250, n % 250 + 1)).collect();
+        let names: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let scene = Scene::with(&["10.0.0.1/32"]);
+        let (installing, (gate, mut doors)) = elapsed(|| scene.gate(&names));
+        doors.open(&set(&names)).unwrap();
+        gate.renew(Lease::Until(in_ms(60_000)));
+        settle();
+        let before = cpu_of("gate");
+        for number in 0..TIMES {
+            gate.renew(Lease::Until(in_ms(50_000) - Duration::from_millis((10 * number).into())));
+            thread::sleep(Duration::from_millis(2));
+        }
+        let spent = cpu_of("gate") - before;
+
+        assert_eq!(scene.answers("10.0.0.1"), BOTH);
+        eprintln!(
+            "gate of {count} VIPs made in {installing:.1?}; a renewal takes {:.1?} of CPU",
+            spent / TIMES
+        );
+    }
+}
+
+/// The machine is also a router: what it passes on to a VIP of another machine, and back, is none of its gate's business.
+pub(crate) fn passes_on_what_a_router_forwards() {
+    const VIPS: [&str; 2] = ["10.1.0.1", "fd01::1"];
+    let scene = Scene::with(&[]);
+    let holder = scene.machine.enter(|| {
+        sysctl("ipv4/ip_forward", "1");
+        sysctl("ipv6/conf/all/forwarding", "1");
+        let holder = second_cable();
+        let kernel = Kernel::here();
+        kernel.add_address("eth1", "10.1.255.1/16");
+        kernel.add_address("eth1", "fd01::ffff/64");
+        holder
+    });
+    holder.enter(|| {
+        answer_every_datagram();
+        let kernel = Kernel::here();
+        kernel.add_address("eth0", "10.1.0.1/16");
+        kernel.add_address("eth0", "fd01::1/64");
+        kernel.add_default_routes("eth0", "10.1.255.1", "fd01::ffff");
+    });
+    let (_gate, _doors) = scene.gate(&VIPS);
+
+    scene.other.enter(|| {
+        Kernel::here().add_default_routes("eth0", "10.0.255.1", "fd00::ffff");
+        for vip in VIPS {
+            let stream = Stream::to(vip.parse().unwrap());
+            let answered = (0..20).any(|_| stream.answers()); // the first waits for neighbour discovery
+            assert!(answered, "{vip} behind a router whose gate is shut");
+        }
     });
 }
 

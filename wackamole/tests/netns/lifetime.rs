@@ -140,41 +140,39 @@ pub(crate) fn is_given_to_an_address_that_was_there_before() {
     });
 }
 
-/// Printed, not judged: the machine may be busy.
-pub(crate) fn of_a_thousand_addresses_costs() {
-    const COUNT: usize = 1_000;
+pub(crate) fn of_many_addresses_is_renewed_at_a_price() {
+    price("IPv4", 1_000, |number| format!("10.0.{}.{}/32@eth0", number / 250, number % 250 + 1));
+    price("IPv6", 250, |number| format!("fd00::{number:x}/128@eth0"));
+}
+
+/// The price is printed, not judged: the machine may be busy.
+fn price(what: &str, count: usize, address: impl Fn(usize) -> String + Sync) {
     const SECONDS: u32 = 4;
     machine(|kernel, mut worker| {
         lease(&worker, 60_000);
-        let mut last = 0;
-        for number in 0..COUNT {
-            let address = match number % 2 {
-                0 => format!("10.0.{}.{}/32@eth0", number / 250, number % 250 + 1),
-                _ => format!("fd00::{number:x}/128@eth0"),
-            };
-            last = worker.submit(Action::Acquire(vip(&[&address])));
-        }
-        worker.wait_until_done(last);
-        let before = cpu_of_worker();
+        let vips = (0..count).map(|number| vip(&[&address(number)]));
+        let tickets: Vec<_> = vips.map(|vip| worker.submit(Action::Acquire(vip))).collect();
+        worker.wait_until_done(tickets[count - 1]);
+        let before = cpu_of("addresses");
         thread::sleep(Duration::from_secs(SECONDS.into()));
-        let spent = cpu_of_worker() - before;
+        let spent = cpu_of("addresses") - before;
 
-        assert_eq!(kernel.addresses("eth0").len(), COUNT, "all of them are renewed");
+        assert_eq!(kernel.addresses("eth0").len(), count, "all of them are renewed");
         eprintln!(
-            "{COUNT} addresses of 1 s are renewed at {:.1?} of CPU in a second",
+            "{count} {what} addresses of 1 s are renewed at {:.1?} of CPU in a second",
             spent / SECONDS
         );
     });
 }
 
-/// What the threads called `addresses` have used, their system calls included: the first number of schedstat, in nanoseconds.
-fn cpu_of_worker() -> Duration {
+/// What the threads of a name have used, their system calls included: the first number of schedstat, in nanoseconds.
+pub(crate) fn cpu_of(name: &str) -> Duration {
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     let used = tasks.filter_map(|task| {
-        let name = fs::read_to_string(task.join("comm")).ok()?;
+        let comm = fs::read_to_string(task.join("comm")).ok()?;
         let statistics = fs::read_to_string(task.join("schedstat")).ok()?;
         let (nanoseconds, _) = statistics.split_once(' ')?;
-        if name.trim() == "addresses" { nanoseconds.parse::<u64>().ok() } else { None }
+        if comm.trim() == name { nanoseconds.parse::<u64>().ok() } else { None }
     });
     Duration::from_nanos(used.sum())
 }

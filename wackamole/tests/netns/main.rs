@@ -72,14 +72,16 @@ fn main() -> ExitCode {
             comes_back_when_somebody_removes_it,
             lets_the_machine_learn_who_holds_a_vip_now,
             opened_by_an_acquire_and_shut_by_a_release,
-            shuts_a_thousand_vips_before_it_deletes_them;
+            shuts_a_thousand_vips_before_it_deletes_them,
+            is_renewed_at_a_price_that_does_not_grow,
+            passes_on_what_a_router_forwards;
         lifetime:
             ends_when_the_lease_does,
             ends_when_nobody_is_left_to_renew_it,
             is_renewed_and_nothing_else_changes,
             does_not_hide_an_address_deleted_by_hand,
             is_given_to_an_address_that_was_there_before,
-            of_a_thousand_addresses_costs;
+            of_many_addresses_is_renewed_at_a_price;
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,

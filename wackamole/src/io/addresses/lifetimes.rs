@@ -24,10 +24,19 @@ const RENEWALS: u32 = 3;
 /// Those that are due within this part of the pause between renewals are renewed together.
 const TOGETHER: u32 = 4;
 
+/// So many IPv4 addresses have a lifetime. Each renewal takes the kernel some 5 µs and has it look through all of them.
+const IPV4_MAX: usize = 2_000;
+
+/// So many IPv6 addresses have a lifetime. Whenever one is added, renewed or removed the kernel looks through all that have
+/// one before it answers (addrconf_verify_rtnl() in net/ipv6/addrconf.c): of a hundred each renewal takes 40 µs, of a
+/// thousand 200 µs, and to remove a thousand takes 1.4 s, without lifetimes 0.2 s.
+const IPV6_MAX: usize = 250;
+
 /// When which address is renewed.
 #[derive(Debug)]
 pub(super) struct Lifetimes {
     seconds: Option<u32>,
+    ipv6: usize,
     order: BTreeSet<(Instant, KernelAddress)>,
     due: BTreeMap<KernelAddress, Instant>,
 }
@@ -35,12 +44,28 @@ pub(super) struct Lifetimes {
 impl Lifetimes {
     /// Addresses live for so many seconds, or for ever.
     pub(super) fn new(seconds: Option<u32>) -> Self {
-        Self { seconds, order: BTreeSet::new(), due: BTreeMap::new() }
+        Self { seconds, ipv6: 0, order: BTreeSet::new(), due: BTreeMap::new() }
     }
 
-    /// What the kernel is to be told; nothing stands for ever.
+    /// For how many seconds the kernel shall keep `key`, which is about to be added at `now`; nothing stands for ever.
+    pub(super) fn admit(&mut self, key: KernelAddress, now: Instant) -> Option<u32> {
+        let seconds = self.seconds.filter(|_| self.has_room_for(&key))?;
+        self.renewed(key, now);
+        Some(seconds)
+    }
+
+    /// For how many seconds the kernel shall keep an address that was taken to be renewed.
     pub(super) fn seconds(&self) -> Option<u32> {
         self.seconds
+    }
+
+    /// Whether `key` has a lifetime or can be given one; beyond a number it would cost too much.
+    pub(super) fn has_room_for(&self, key: &KernelAddress) -> bool {
+        let room = match key.address.is_ipv6() {
+            true => self.ipv6 < IPV6_MAX,
+            false => self.due.len() - self.ipv6 < IPV4_MAX,
+        };
+        room || self.due.contains_key(key)
     }
 
     fn pause(&self) -> Duration {
@@ -54,13 +79,16 @@ impl Lifetimes {
 
     /// It is not known how long `key`, which was there before, will live.
     pub(super) fn inherited(&mut self, key: KernelAddress, now: Instant) {
-        self.put(key, now);
+        if self.has_room_for(&key) {
+            self.put(key, now);
+        }
     }
 
     fn put(&mut self, key: KernelAddress, at: Instant) {
         if self.seconds.is_some() {
             self.forget(&key);
             self.due.insert(key, at);
+            self.ipv6 += usize::from(key.address.is_ipv6());
             self.order.insert((at, key));
         }
     }
@@ -69,6 +97,7 @@ impl Lifetimes {
     pub(super) fn forget(&mut self, key: &KernelAddress) {
         if let Some(at) = self.due.remove(key) {
             self.order.remove(&(at, *key));
+            self.ipv6 -= usize::from(key.address.is_ipv6());
         }
     }
 
@@ -170,6 +199,24 @@ mod tests {
     }
 
     #[test]
+    fn beyond_a_number_addresses_live_for_ever() {
+        let ipv6 = |number: u16| {
+            let address = [0xfd00, 0, 0, 0, 0, 0, 0, number].into();
+            KernelAddress { address, prefix: 128, interface: 1 }
+        };
+        let mut lifetimes = Lifetimes::new(Some(1));
+        let admitted = (0..1_000).filter(|&n| lifetimes.admit(ipv6(n), at(0)).is_some()).count();
+        assert_eq!(admitted, IPV6_MAX);
+        assert_eq!(lifetimes.admit(key(1), at(0)), Some(1), "IPv4 is counted apart");
+        assert_eq!(lifetimes.admit(ipv6(3), at(0)), Some(1), "it has one");
+
+        lifetimes.forget(&ipv6(3));
+        lifetimes.inherited(ipv6(900), at(0));
+        assert_eq!(lifetimes.admit(ipv6(901), at(0)), None);
+        assert_eq!(lifetimes.take(at(0), 64).first(), Some(&ipv6(900)));
+    }
+
+    #[test]
     fn nothing_is_renewed_that_lives_for_ever() {
         let mut lifetimes = Lifetimes::new(None);
         lifetimes.renewed(key(1), at(0));
@@ -194,7 +241,11 @@ mod tests {
         assert_eq!((cell.runs(at(4)), cell.is_over(at(4))), (true, false));
         assert_eq!((cell.runs(at(5)), cell.is_over(at(5))), (false, true));
         cell.put(Lease::Until(at(0)));
-        assert_eq!((cell.runs(at(0)), cell.is_over(at(0))), (false, true));
+        assert_eq!(
+            (cell.runs(at(1)), cell.is_over(at(1))),
+            (false, true),
+            "the origin is no `none`"
+        );
         cell.put(Lease::None);
         assert_eq!((cell.runs(at(1)), cell.is_over(at(1))), (false, false));
     }

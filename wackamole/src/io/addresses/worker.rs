@@ -56,6 +56,8 @@ pub(super) struct Worker {
     /// What is open there at our request.
     open: BTreeMap<VipId, Arc<Vip>>,
     lifetimes: Lifetimes,
+    /// It has been told that there are too many addresses for all to have a lifetime.
+    lifetimes_told: bool,
     lease: Arc<LeaseCell>,
     /// It is settled whether this kernel stores our mark.
     marks_checked: bool,
@@ -95,6 +97,7 @@ impl Worker {
             doors,
             open: BTreeMap::new(),
             lifetimes: Lifetimes::new(config.lifetime_seconds),
+            lifetimes_told: false,
             lease,
             marks_checked: false,
         };

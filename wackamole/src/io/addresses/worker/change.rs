@@ -61,8 +61,8 @@ impl Worker {
         self.make_room(&mut plans);
         let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
         self.keep_secondaries(&adds);
-        let seconds = self.lifetimes.seconds();
-        let answers = self.change(adds.iter().map(|&key| Change::Add(key, seconds)).collect());
+        let adds = adds.into_iter().map(|key| Change::Add(key, self.lifetime_of(key))).collect();
+        let answers = self.change(adds);
         let mut answers = answers.into_iter();
         let mut results = Vec::with_capacity(jobs.len());
         for (job, plan) in jobs.iter().zip(plans) {
@@ -152,7 +152,6 @@ impl Worker {
         }
         for key in fresh {
             self.mirror.hold(key, vip.id());
-            self.lifetimes.renewed(key, now);
         }
         Ok(())
     }

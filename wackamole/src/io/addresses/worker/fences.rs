@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use wackamole_protocol::vip::Vip;
 
+use super::super::mirror::KernelAddress;
 use super::super::netlink::{CHANGES_AT_ONCE, Change};
 use super::super::queue::Job;
 use super::Worker;
@@ -98,6 +99,21 @@ impl Worker {
 
 /// The kernel's lifetimes.
 impl Worker {
+    /// How long the kernel shall keep an address that is about to be added.
+    pub(super) fn lifetime_of(&mut self, key: KernelAddress) -> Option<u32> {
+        let seconds = self.lifetimes.admit(key, boot_time());
+        if seconds.is_none() && self.lifetimes.seconds().is_some() && !self.lifetimes_told {
+            self.lifetimes_told = true;
+            let address = self.mirror.describe(&key);
+            tracing::warn!(
+                %address,
+                "so many addresses are held that this and further ones get no lifetime in the kernel: if daemon and guardian \
+                 are killed together, they stay on this machine"
+            );
+        }
+        seconds
+    }
+
     /// Renews the addresses that are due, some at a time, as long as the lease runs: what is not renewed ends.
     pub(super) fn renew_lifetimes(&mut self) {
         let now = boot_time();
