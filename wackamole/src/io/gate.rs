@@ -35,14 +35,14 @@ const NAME_MAX: usize = 255;
 pub enum GateError {
     /// The kernel has no nf_tables, or not all that the gate is made of.
     #[error(
-        "this kernel cannot do it: nf_tables for the families arp and inet, with fib lookups, is needed"
+        "this kernel has no nf_tables for the families arp and inet, with sets and fib lookups: {0}"
     )]
-    Unsupported(#[source] io::Error),
+    Unsupported(io::Error),
     /// The kernel refuses.
     #[error("not permitted to change nf_tables; CAP_NET_ADMIN is needed")]
     NotPermitted,
     /// Anything else.
-    #[error("cannot {doing}")]
+    #[error("cannot {doing}: {source}")]
     Failed {
         /// What was tried.
         doing: &'static str,
@@ -96,10 +96,17 @@ impl Drop for Shared {
 struct Table {
     name: String,
     vips: BTreeSet<IpAddr>,
-    /// What is open.
-    open: Mutex<BTreeSet<IpAddr>>,
+    content: Mutex<Content>,
     /// The kernel updates the timeout of an element that is there (Linux 6.12).
     in_place: bool,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// What is open.
+    open: BTreeSet<IpAddr>,
+    /// The tables were removed at our own request and must not be made again.
+    removed: bool,
 }
 
 impl Gate {
@@ -115,7 +122,7 @@ impl Gate {
             .map_err(GateError::new("make the tables of the gate"))?;
         let in_place = updates_in_place(&mut socket, name)
             .map_err(GateError::new("find out how a lease is renewed"))?;
-        let table = Table { name: name.to_owned(), vips, open: Mutex::default(), in_place };
+        let table = Table { name: name.to_owned(), vips, content: Mutex::default(), in_place };
         let shared = Shared { table: Arc::new(table), mailbox: Arc::new(Mailbox::new()) };
         let keeper = Keeper {
             table: Arc::clone(&shared.table),
@@ -133,6 +140,18 @@ impl Gate {
     /// later one when half of what the kernel has is over.
     pub fn renew(&self, lease: Lease) {
         self.0.mailbox.put(lease);
+    }
+
+    /// Removes the gate after everything has been released. What is asked of it later has no effect.
+    ///
+    /// # Errors
+    /// [`GateError`]; then it still stands, shut or soon to be.
+    pub fn remove(&self) -> Result<(), GateError> {
+        let table = &self.0.table;
+        let mut content = table.lock();
+        content.removed = true;
+        self.0.mailbox.close();
+        remove(&table.name)
     }
 
     /// The other half: opening and shutting, with a socket of its own.
@@ -161,16 +180,16 @@ impl Doors {
     /// Whatever the kernel says; then nothing is opened.
     pub fn open(&mut self, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
         let Self { table, mailbox, socket } = self;
-        let mut open = table.lock();
+        let mut content = table.lock();
         let result = socket.commit(|batch| ruleset::open(batch, &table.name, addresses.iter()));
-        let before = open.clone();
-        open.extend(addresses);
-        let (anew, result) = table.restored(result, socket, &open);
+        let before = content.open.clone();
+        content.open.extend(addresses);
+        let (anew, result) = table.restored(result, socket, &content);
         if anew {
             mailbox.lost();
         }
         if result.is_err() {
-            *open = before;
+            content.open = before;
         }
         result
     }
@@ -181,19 +200,19 @@ impl Doors {
     /// Whatever the kernel says; then they may still be open.
     pub fn shut(&mut self, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
         let Self { table, mailbox, socket } = self;
-        let mut open = table.lock();
-        let shut: BTreeSet<_> = open.intersection(addresses).copied().collect();
+        let mut content = table.lock();
+        let shut: Vec<_> = content.open.intersection(addresses).copied().collect();
         if shut.is_empty() {
             return Ok(());
         }
         let result = socket.commit(|batch| ruleset::shut(batch, &table.name, shut.iter()));
-        let rest: BTreeSet<_> = open.difference(&shut).copied().collect();
-        let (anew, result) = table.restored(result, socket, &rest);
+        content.open.retain(|address| !addresses.contains(address));
+        let (anew, result) = table.restored(result, socket, &content);
         if anew {
             mailbox.lost();
         }
-        if result.is_ok() {
-            *open = rest;
+        if result.is_err() {
+            content.open.extend(shut);
         }
         result
     }
@@ -201,8 +220,8 @@ impl Doors {
 
 impl Table {
     /// A set of plain values: whoever panicked has left it whole.
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// If the kernel has said that there is no such table or element, makes all again: `nft flush ruleset`, with which many
@@ -211,17 +230,17 @@ impl Table {
         &self,
         result: io::Result<()>,
         socket: &mut GateSocket,
-        open: &BTreeSet<IpAddr>,
+        content: &Content,
     ) -> (bool, io::Result<()>) {
         match result {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !content.removed => {
                 tracing::warn!(
                     table = self.name,
                     "somebody has removed the gate's tables, or what is in them; they are made again"
                 );
                 let result = socket.commit(|batch| {
                     ruleset::install(batch, &self.name, self.vips.iter());
-                    ruleset::open(batch, &self.name, open.iter());
+                    ruleset::open(batch, &self.name, content.open.iter());
                 });
                 (result.is_ok(), result)
             }

@@ -119,9 +119,12 @@ impl Keeper {
         let now = boot_time();
         let result = self.commit(milliseconds);
         if result.is_err() {
-            let open = self.table.lock();
-            self.table.restored(result, &mut self.socket, &open).1?;
-            drop(open);
+            let content = self.table.lock();
+            if content.removed {
+                return Ok(None);
+            }
+            self.table.restored(result, &mut self.socket, &content).1?;
+            drop(content);
             self.commit(milliseconds)?;
         }
         if milliseconds.is_some() && boot_time().since(now) > schedule::ALLOWANCE {
