@@ -49,6 +49,21 @@ impl Scene {
         self.other.enter(|| self.client.answers(address, self.mac))
     }
 
+    /// All are answered in both ways, if not at once: the machine may be busy.
+    fn answered(&self, addresses: &[&str], when: &str) {
+        for address in addresses {
+            let found = (0..50).any(|_| self.answers(address) == BOTH);
+            assert!(found, "{address} is not answered {when}");
+        }
+    }
+
+    /// None is answered in any way.
+    fn silent(&self, addresses: &[&str], when: &str) {
+        for address in addresses {
+            assert_eq!(self.answers(address), "", "{address} {when}");
+        }
+    }
+
     fn stream(&self, address: &str) -> Stream {
         self.other.enter(|| {
             Kernel::here().set_permanent_neighbour("eth0", address, self.mac);
@@ -82,48 +97,36 @@ pub(crate) fn lets_only_what_is_open_under_a_lease_be_answered() {
     let scene = Scene::with(&["10.0.0.1/32", "10.0.0.2/32", "fd00::1/128", "fd00::2/128"]);
     let vips = ["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"];
     let others = ["10.0.255.1", "fd00::ffff"];
-    for address in vips {
-        assert_eq!(scene.answers(address), BOTH, "{address} without a gate");
-    }
+    scene.answered(&vips, "without a gate");
 
     let (gate, mut doors) = scene.gate(&vips);
 
-    let silent = |addresses: &[&str], when: &str| {
-        for address in addresses {
-            assert_eq!(scene.answers(address), "", "{address} {when}");
-        }
-    };
-    let answered = |addresses: &[&str], when: &str| {
-        for address in addresses {
-            assert_eq!(scene.answers(address), BOTH, "{address} {when}");
-        }
-    };
-    silent(&vips, "when it is shut");
-    answered(&others, "which is no VIP");
+    scene.silent(&vips, "when it is shut");
+    scene.answered(&others, "which is no VIP");
 
     doors.open(&set(&["10.0.0.1", "fd00::1"])).unwrap();
-    silent(&vips, "without a lease");
+    scene.silent(&vips, "without a lease");
 
     gate.renew(Lease::Until(in_ms(60_000)));
     settle();
-    answered(&["10.0.0.1", "fd00::1"], "open under a lease");
-    silent(&["10.0.0.2", "fd00::2"], "which is not open");
+    scene.answered(&["10.0.0.1", "fd00::1"], "open under a lease");
+    scene.silent(&["10.0.0.2", "fd00::2"], "which is not open");
 
     doors.shut(&set(&vips)).unwrap();
-    silent(&vips, "after all have been shut");
+    scene.silent(&vips, "after all have been shut");
     doors.open(&set(&vips)).unwrap();
-    answered(&vips, "after all have been opened");
+    scene.answered(&vips, "after all have been opened");
 
     gate.renew(Lease::Until(boot_time()));
     settle();
-    silent(&vips, "after a lease that has ended");
+    scene.silent(&vips, "after a lease that has ended");
     gate.renew(Lease::Until(in_ms(60_000)));
     settle();
-    answered(&vips, "under a new lease");
+    scene.answered(&vips, "under a new lease");
     gate.renew(Lease::None);
     settle();
-    silent(&vips, "without a lease again");
-    answered(&others, "which is no VIP");
+    scene.silent(&vips, "without a lease again");
+    scene.answered(&others, "which is no VIP");
 }
 
 pub(crate) fn shuts_when_the_lease_ends_though_nobody_is_left() {
@@ -157,7 +160,7 @@ pub(crate) fn shuts_when_the_lease_ends_though_nobody_is_left() {
     assert!(early[ROUNDS as usize - 1] < 30_000, "shut far too early, in µs: {early:?}");
     eprintln!("last answered datagram sent so many µs before the lease's end: {early:?}");
     scene.machine.enter(|| gate::remove(TABLE).unwrap());
-    assert_eq!(scene.answers("10.0.0.1"), BOTH, "after the gate was removed");
+    scene.answered(&["10.0.0.1"], "after the gate was removed");
 }
 
 /// Renewed every 20 ms for a lease of 80 ms, it answers without a gap.
@@ -197,18 +200,18 @@ pub(crate) fn shut_and_removed_by_anybody_at_any_time() {
     doors.open(&set(&vips)).unwrap();
     gate.renew(Lease::Until(in_ms(60_000)));
     settle();
-    assert_eq!(vips.map(|vip| scene.answers(vip)), [BOTH, BOTH]);
+    scene.answered(&vips, "now");
 
     for _ in 0..2 {
         scene.machine.enter(|| gate::shut(TABLE).unwrap());
 
-        assert_eq!(vips.map(|vip| scene.answers(vip)), ["", ""]);
+        scene.silent(&vips, "now");
     }
     doors.shut(&set(&vips)).unwrap();
-    assert_eq!(vips.map(|vip| scene.answers(vip)), ["", ""], "what was shut already");
+    scene.silent(&vips, "what was shut already");
     for _ in 0..2 {
         scene.machine.enter(|| gate::remove(TABLE).unwrap());
-        assert_eq!(vips.map(|vip| scene.answers(vip)), [BOTH, BOTH]);
+        scene.answered(&vips, "now");
     }
 }
 
@@ -221,20 +224,20 @@ pub(crate) fn comes_back_when_somebody_removes_it() {
     settle();
 
     scene.machine.enter(|| gate::remove(TABLE).unwrap());
-    assert_eq!(scene.answers("10.0.0.2"), BOTH);
+    scene.answered(&["10.0.0.2"], "now");
     thread::sleep(Duration::from_millis(300));
     gate.renew(Lease::Until(in_ms(60_000)));
     settle();
 
-    assert_eq!(scene.answers("10.0.0.1"), BOTH);
-    assert_eq!(scene.answers("10.0.0.2"), "", "by the next renewal");
+    scene.answered(&["10.0.0.1"], "now");
+    scene.silent(&["10.0.0.2"], "by the next renewal");
 
     scene.machine.enter(|| gate::remove(TABLE).unwrap());
     doors.open(&set(&["10.0.0.2"])).unwrap();
-    assert_eq!(scene.answers("10.0.0.3"), "", "by the next opening");
+    scene.silent(&["10.0.0.3"], "by the next opening");
     scene.machine.enter(|| gate::remove(TABLE).unwrap());
     doors.shut(&set(&["10.0.0.1"])).unwrap();
-    assert_eq!(scene.answers("10.0.0.1"), "", "by the next shutting");
+    scene.silent(&["10.0.0.1"], "by the next shutting");
 }
 
 /// A machine of the cluster is also a client of the VIPs that others hold.
@@ -275,7 +278,7 @@ pub(crate) fn opened_by_an_acquire_and_shut_by_a_release() {
         worker.addresses().renew(Lease::Until(in_ms(60_000)));
 
         assert_eq!(worker.acquire(&both), Ok(()));
-        assert_eq!(vips.map(|vip| scene.answers(vip)), [BOTH, BOTH]);
+        scene.answered(&vips, "now");
 
         worker.addresses().renew(Lease::Until(boot_time()));
         settle();
@@ -283,17 +286,17 @@ pub(crate) fn opened_by_an_acquire_and_shut_by_a_release() {
         let ours: Vec<_> =
             kernel.addresses("eth0").into_iter().filter(|a| a.mark.is_some()).collect();
         assert_eq!(ours, [crate::kernel::ours("10.0.0.1/32"), crate::kernel::ours("fd00::1/128")]);
-        assert_eq!(vips.map(|vip| scene.answers(vip)), ["", ""], "past its lease");
+        scene.silent(&vips, "past its lease");
         worker.addresses().renew(Lease::Until(in_ms(60_000)));
         settle();
-        assert_eq!(vips.map(|vip| scene.answers(vip)), [BOTH, BOTH]);
+        scene.answered(&vips, "now");
 
         assert_eq!(worker.release(&both), Ok(()));
         assert!(kernel.addresses("eth0").iter().all(|address| address.mark.is_none()));
         for address in ["10.0.0.1/32", "fd00::1/128"] {
             kernel.add_address("eth0", address); // if it were put there by somebody else
         }
-        assert_eq!(vips.map(|vip| scene.answers(vip)), ["", ""], "after its release");
+        scene.silent(&vips, "after its release");
     });
 }
 
@@ -319,7 +322,7 @@ pub(crate) fn shuts_a_thousand_vips_before_it_deletes_them() {
             worker.wait_until_done(last.unwrap());
         });
         let stream = scene.stream(names[COUNT - 1]);
-        assert!(stream.answers());
+        assert!((0..20).any(|_| stream.answers()));
 
         let (releasing, ()) = elapsed(|| {
             let tickets: Vec<_> =
@@ -352,7 +355,7 @@ pub(crate) fn is_renewed_at_a_price_that_does_not_grow() {
         }
         let spent = cpu_of("gate") - before;
 
-        assert_eq!(scene.answers("10.0.0.1"), BOTH);
+        scene.answered(&["10.0.0.1"], "now");
         eprintln!(
             "gate of {count} VIPs made in {installing:.1?}; a renewal takes {:.1?} of CPU",
             spent / TIMES
