@@ -31,6 +31,7 @@ use crate::driver::{self, Command};
 use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
 use crate::io::addresses::{AddressesConfig, NetlinkAddresses, StartError};
 use crate::io::clock::BootClock;
+use crate::io::gate::{self, Gate};
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
 use crate::io::udp::{self, UdpNetwork};
@@ -121,10 +122,13 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     let own: BTreeSet<IpAddr> =
         vips.iter().flat_map(|vip| vip.addresses()).map(|address| address.address).collect();
     let store = StateDirectory::open(config.state_dir())?;
-    let may_clean_up = AddressesConfig::new(store.may_hold(&own)?);
+    let may_hold = store.may_hold(&own)?;
     let incarnation = store.next_incarnation()?;
     let control = ControlSocket::bind(config.control_socket())?;
     let network = listen(config, me)?;
+    // Not before it is sure that no other daemon runs here: it is made anew, shut.
+    let gate = stand_gate(config, &may_hold);
+    let may_clean_up = AddressesConfig::new(may_hold).with_fences(gate.clone());
     let addresses = NetlinkAddresses::start(may_clean_up.clone())?;
     let clock =
         BootClock::new().map_err(|source| DaemonError::System { doing: "open a timer", source })?;
@@ -146,6 +150,10 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     let mut node_config = config.node_config(me.id(), key);
     node_config.safety.promised_before = store.may_promise(timeout)?.max(timeout);
     node_config.safety.fences_nodes = !config.fence().command.is_empty();
+    if gate.is_some() {
+        // It shuts when the lease ends, whatever the number of addresses: no time is set aside for releasing them.
+        node_config.safety.release_margin = Duration::ZERO;
+    }
     let mut node = Node::new(node_config, incarnation, clock.now());
     recall(&mut node, &store)?;
     let records = RecordWriter::start(config.state_dir().to_owned())
@@ -179,6 +187,9 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
             if let Err(error) = noted {
                 warn!(%error, "cannot note that nothing is left behind");
             }
+            if let Some(Err(error)) = gate.map(|gate| gate.remove()) {
+                warn!(%error, "cannot remove the gate");
+            }
             info!("wackamole stops");
             Ok(())
         }
@@ -206,6 +217,25 @@ fn recall(node: &mut Node, store: &StateDirectory) -> Result<(), DaemonError> {
         warn!(%error, "this node has no vote until it is in a new primary view");
     }
     Ok(())
+}
+
+/// Makes the gate, if it is configured and this kernel can.
+fn stand_gate(config: &Config, vips: &BTreeSet<IpAddr>) -> Option<Gate> {
+    if !config.fence().gate {
+        return None;
+    }
+    match Gate::install(&gate::table_name(config.cluster()), vips.clone()) {
+        Ok(gate) => Some(gate),
+        Err(error) => {
+            let margin = config.safety().release_margin;
+            warn!(
+                %error,
+                "no gate (fence = \"nftables\"): that no two machines answer for a VIP rests on this kernel removing all addresses \
+                 within release_margin, {margin:?}, when the lease ends"
+            );
+            None
+        }
+    }
 }
 
 fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindError> {

@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod arp;
 pub mod clock;
 pub mod ethernet;
+pub mod gate;
 pub mod ndp;
 pub mod records;
 pub mod store;

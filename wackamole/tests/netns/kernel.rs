@@ -1,6 +1,6 @@
 //! What the kernel really has, seen and changed through the `rtnetlink` crate, which the program does not use.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -18,7 +18,7 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
-use rtnetlink::{Handle, LinkUnspec, LinkVeth, new_connection};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 use tokio::runtime::Runtime;
 
 use crate::namespace::Namespace;
@@ -190,6 +190,18 @@ impl Kernel {
         seen
     }
 
+    /// For how many seconds the kernel prefers an address, and for how many it keeps it at all.
+    pub(crate) fn lifetime(&self, interface: &str, address: &str) -> (u32, u32) {
+        let address: IpAddr = address.parse().unwrap();
+        let messages = self.address_messages(interface);
+        let message = messages.iter().find(|message| ip(message) == address).unwrap();
+        let lifetime = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::CacheInfo(cache) => Some((cache.ifa_preferred, cache.ifa_valid)),
+            _ => None,
+        });
+        lifetime.unwrap()
+    }
+
     fn address_messages(&self, interface: &str) -> Vec<AddressMessage> {
         let index = self.index(interface);
         let dump = self.handle.address().get().set_link_index_filter(index).execute();
@@ -205,6 +217,36 @@ impl Kernel {
             .link_layer_address(&mac)
             .state(NeighbourState::Stale)
             .kind(RouteType::Unicast);
+        self.runtime.block_on(request.execute()).unwrap();
+    }
+
+    pub(crate) fn add_default_routes(&self, interface: &str, ipv4: &str, ipv6: &str) {
+        let index = self.index(interface);
+        let routes = [
+            RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway(ipv4.parse().unwrap())
+                .output_interface(index)
+                .build(),
+            RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway(ipv6.parse().unwrap())
+                .output_interface(index)
+                .build(),
+        ];
+        for route in routes {
+            self.runtime.block_on(self.handle.route().add(route).execute()).unwrap();
+        }
+    }
+
+    /// Puts an entry into the neighbour cache that stays as it is.
+    pub(crate) fn set_permanent_neighbour(&self, interface: &str, address: &str, mac: [u8; 6]) {
+        let request = self
+            .handle
+            .neighbours()
+            .add(self.index(interface), address.parse().unwrap())
+            .link_layer_address(&mac)
+            .state(NeighbourState::Permanent)
+            .kind(RouteType::Unicast)
+            .replace();
         self.runtime.block_on(request.execute()).unwrap();
     }
 
@@ -245,6 +287,21 @@ pub(crate) fn cable() -> (Namespace, Namespace) {
     });
     left.enter(|| Kernel::here().wait_until_running("eth0"));
     (left, right)
+}
+
+/// Another machine on a cable of its own: its `eth0`, and `eth1` of the machine of this thread, up, with carrier.
+pub(crate) fn second_cable() -> Namespace {
+    let far = Namespace::new();
+    let kernel = Kernel::here();
+    let pair = LinkVeth::new("eth1", "other").build();
+    kernel.runtime.block_on(kernel.handle.link().add(pair).execute()).unwrap();
+    let other = LinkUnspec::new_with_index(kernel.index("other"));
+    let other = other.name("eth0").setns_by_fd(far.descriptor()).build();
+    kernel.runtime.block_on(kernel.handle.link().set(other).execute()).unwrap();
+    kernel.set_up("eth1", true);
+    far.enter(|| Kernel::here().set_up("eth0", true));
+    kernel.wait_until_running("eth1");
+    far
 }
 
 pub(crate) fn sysctl(path: &str, value: &str) {

@@ -9,8 +9,11 @@ mod acquire;
 mod announce;
 mod capture;
 mod clean_up;
+mod client;
 mod daemon;
+mod gate;
 mod kernel;
+mod lifetime;
 mod namespace;
 mod network;
 mod speed;
@@ -61,6 +64,24 @@ fn main() -> ExitCode {
             only_what_is_held,
             not_on_a_dead_interface,
             at_the_pace_of_a_slow_device;
+        gate:
+            lets_only_what_is_open_under_a_lease_be_answered,
+            shuts_when_the_lease_ends_though_nobody_is_left,
+            never_blinks_while_the_lease_is_renewed,
+            shut_and_removed_by_anybody_at_any_time,
+            comes_back_when_somebody_removes_it,
+            lets_the_machine_learn_who_holds_a_vip_now,
+            opened_by_an_acquire_and_shut_by_a_release,
+            shuts_a_thousand_vips_before_it_deletes_them,
+            is_renewed_at_a_price_that_does_not_grow,
+            passes_on_what_a_router_forwards;
+        lifetime:
+            ends_when_the_lease_does,
+            ends_when_nobody_is_left_to_renew_it,
+            is_renewed_and_nothing_else_changes,
+            does_not_hide_an_address_deleted_by_hand,
+            is_given_to_an_address_that_was_there_before,
+            of_many_addresses_is_renewed_at_a_price;
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,

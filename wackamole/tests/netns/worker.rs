@@ -41,6 +41,18 @@ impl Worker {
         }
     }
 
+    /// As the driver has it.
+    pub(crate) fn addresses(&self) -> &NetlinkAddresses {
+        &self.addresses
+    }
+
+    /// Waits until a piece of work has succeeded.
+    pub(crate) fn wait_until_done(&mut self, wanted: u64) {
+        self.wait_for(|event| {
+            matches!(event, AddressEvent::Done { ticket, result: Ok(()) } if *ticket == wanted)
+        });
+    }
+
     /// Hands over work and returns its ticket.
     pub(crate) fn submit(&mut self, action: Action) -> u64 {
         self.tickets += 1;

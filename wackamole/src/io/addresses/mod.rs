@@ -6,6 +6,7 @@
 //! whole when some were lost. `queue::Queue` decides in which order work is done, `worker::Worker` does it.
 
 mod announcer;
+mod lifetimes;
 mod mirror;
 mod netlink;
 mod queue;
@@ -24,6 +25,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::env::{AddressEvent, Addresses, Lease, Work};
+use crate::io::gate::Gate;
+use lifetimes::LeaseCell;
+pub use lifetimes::{SECONDS_ALONE, SECONDS_BEHIND_GATE};
 
 /// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
 ///
@@ -63,12 +67,42 @@ pub struct AddressesConfig {
     pub may_clean_up: BTreeSet<IpAddr>,
     /// Receive buffer for the kernel's notifications. If it overflows, everything is read again.
     pub monitor_buffer_bytes: usize,
+    /// Where VIPs are opened after their addresses are there and shut before these are removed.
+    pub gate: Option<Gate>,
+    /// How long the kernel keeps our addresses, in seconds, if they are not renewed, which they are while the lease
+    /// runs; `None` is for ever.
+    pub lifetime_seconds: Option<u32>,
 }
 
 impl AddressesConfig {
-    /// The usual settings.
+    /// The usual settings, without fences: no gate, and addresses live for ever.
     pub fn new(may_clean_up: BTreeSet<IpAddr>) -> Self {
-        Self { may_clean_up, monitor_buffer_bytes: MONITOR_BUFFER_BYTES }
+        Self {
+            may_clean_up,
+            monitor_buffer_bytes: MONITOR_BUFFER_BYTES,
+            gate: None,
+            lifetime_seconds: None,
+        }
+    }
+
+    /// With a gate, if there is one, and with the lifetime that goes with that.
+    pub fn with_fences(mut self, gate: Option<Gate>) -> Self {
+        let seconds = if gate.is_some() { SECONDS_BEHIND_GATE } else { SECONDS_ALONE };
+        self.lifetime_seconds = Some(seconds);
+        self.gate = gate;
+        self
+    }
+}
+
+/// Something that silences this machine when its lease ends, whatever the program is doing then.
+pub trait Fence: std::fmt::Debug {
+    /// The lease is this one from now on. Called on the driver's thread: never waits.
+    fn renew(&self, lease: Lease);
+}
+
+impl Fence for Gate {
+    fn renew(&self, lease: Lease) {
+        Self::renew(self, lease);
     }
 }
 
@@ -78,6 +112,8 @@ pub struct NetlinkAddresses {
     work: mpsc::Sender<Work>,
     wake: Arc<EventFd>,
     events: RefCell<UnboundedReceiver<AddressEvent>>,
+    lease: Arc<LeaseCell>,
+    fences: Vec<Box<dyn Fence>>,
 }
 
 impl NetlinkAddresses {
@@ -93,12 +129,21 @@ impl NetlinkAddresses {
             .map_err(io::Error::from)
             .map_err(StartError::new("open an eventfd"))?;
         let wake = Arc::new(wake);
-        let worker = worker::Worker::open(config, submitted, wake.clone(), report)?;
+        let lease = Arc::new(LeaseCell::default());
+        let fences =
+            config.gate.iter().map(|gate| Box::new(gate.clone()) as Box<dyn Fence>).collect();
+        let worker =
+            worker::Worker::open(config, submitted, wake.clone(), Arc::clone(&lease), report)?;
         std::thread::Builder::new()
             .name("addresses".into())
             .spawn(move || worker.run())
             .map_err(StartError::new("start a thread"))?;
-        Ok(Self { work, wake, events: RefCell::new(events) })
+        Ok(Self { work, wake, events: RefCell::new(events), lease, fences })
+    }
+
+    /// From now on this fence is told of the lease too, after the gate and before the address worker.
+    pub fn add_fence(&mut self, fence: Box<dyn Fence>) {
+        self.fences.push(fence);
     }
 
     fn wake_worker(&self) {
@@ -123,7 +168,12 @@ impl Addresses for NetlinkAddresses {
             .expect("the address worker lives as long as its owner")
     }
 
-    fn renew(&self, _lease: Lease) {}
+    fn renew(&self, lease: Lease) {
+        for fence in &self.fences {
+            fence.renew(lease);
+        }
+        self.lease.put(lease);
+    }
 }
 
 impl Drop for NetlinkAddresses {

@@ -8,10 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
     DoneBuffer, ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL,
-    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NlasIterator, parse_string, parse_u32,
+    NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NlasIterator, parse_string, parse_u32,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
+};
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -36,7 +38,10 @@ const DUMP_ATTEMPTS: usize = 10;
 /// What is asked of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
-    Add(KernelAddress),
+    /// To live for so many seconds, or for ever.
+    Add(KernelAddress, Option<u32>),
+    /// What is there lives for so many seconds from now. (The kernel adds what is not there.)
+    Renew(KernelAddress, Option<u32>),
     Remove(KernelAddress),
 }
 
@@ -79,8 +84,12 @@ impl Requests {
         let mut request = Vec::new();
         for &change in changes {
             let (payload, flags) = match change {
-                Change::Add(key) => {
-                    (RouteNetlinkMessage::NewAddress(to_add(key)), NLM_F_CREATE | NLM_F_EXCL)
+                Change::Add(key, seconds) => {
+                    let message = to_add(key, seconds);
+                    (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+                }
+                Change::Renew(key, seconds) => {
+                    (RouteNetlinkMessage::NewAddress(to_add(key, seconds)), NLM_F_REPLACE)
                 }
                 Change::Remove(key) => (RouteNetlinkMessage::DelAddress(to_remove(key)), 0),
             };
@@ -260,7 +269,7 @@ fn from_code(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code.saturating_neg())
 }
 
-fn to_add(key: KernelAddress) -> AddressMessage {
+fn to_add(key: KernelAddress, seconds: Option<u32>) -> AddressMessage {
     let mut message = to_remove(key);
     let mut flags = AddressFlags::Noprefixroute;
     if key.address.is_ipv6() {
@@ -269,6 +278,13 @@ fn to_add(key: KernelAddress) -> AddressMessage {
     }
     message.attributes.push(AddressAttribute::Flags(flags));
     message.attributes.push(AddressAttribute::Protocol(MARK.into()));
+    if let Some(seconds) = seconds {
+        let mut lifetime = CacheInfo::default();
+        lifetime.ifa_valid = seconds;
+        // Preferred to the end: a deprecated address would be none to answer from in a new connection.
+        lifetime.ifa_preferred = seconds;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+    }
     message
 }
 

@@ -71,8 +71,14 @@ struct Line {
 }
 
 impl Line {
+    /// What waits to be released.
+    fn release(&self) -> Option<&Arc<Vip>> {
+        let release = self.waiting.iter().find(|waiting| waiting.verb == Verb::Release);
+        release.map(|waiting| &waiting.job.vip)
+    }
+
     fn release_waits(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.verb == Verb::Release)
+        self.release().is_some()
     }
 }
 
@@ -140,6 +146,17 @@ impl Queue {
     /// Is the most urgent work an announcement?
     pub(super) fn only_announcements(&self) -> bool {
         self.order.first().is_some_and(|&(_, _, id)| self.head_verb(id) == Some(Verb::Announce))
+    }
+
+    /// Does a release wait?
+    pub(super) fn has_releases(&self) -> bool {
+        self.order.first().is_some_and(|&(urgency, ..)| urgency == Urgency::Release)
+    }
+
+    /// All VIPs that wait to be released, whatever stands before it.
+    pub(super) fn releases(&self) -> impl Iterator<Item = &Arc<Vip>> {
+        let first = self.order.iter().take_while(|&&(urgency, ..)| urgency == Urgency::Release);
+        first.filter_map(|(_, _, id)| self.lines.get(id)?.release())
     }
 
     /// Takes the most urgent work, at most `limit` pieces of one kind.

@@ -2,8 +2,9 @@
 
 mod announce;
 mod change;
+mod fences;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,13 +14,17 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::mpsc::UnboundedSender;
+use wackamole_protocol::vip::{Vip, VipId};
 
 use super::announcer::Announcer;
+use super::lifetimes::{LeaseCell, Lifetimes};
 use super::mirror::{Consequences, Mirror, Notice};
 use super::netlink::{Heard, Monitor, Requests};
 use super::queue::{Batch, Queue};
 use super::{AddressesConfig, MARK, StartError};
 use crate::env::{AddressError, AddressEvent, Work};
+use crate::io::clock::boot_time;
+use crate::io::gate::Doors;
 use announce::Progress;
 
 /// VIPs in one batch. New work is looked at after each, so that a release waits for no more than this; larger batches
@@ -46,6 +51,14 @@ pub(super) struct Worker {
     progress: Progress,
     /// Interfaces, by index, that have been told to keep the other addresses of a subnet when its first one goes.
     secondaries_kept: BTreeSet<u32>,
+    /// The gate, if there is one.
+    doors: Option<Doors>,
+    /// What is open there at our request.
+    open: BTreeMap<VipId, Arc<Vip>>,
+    lifetimes: Lifetimes,
+    /// It has been told that there are too many addresses for all to have a lifetime.
+    lifetimes_told: bool,
+    lease: Arc<LeaseCell>,
     /// It is settled whether this kernel stores our mark.
     marks_checked: bool,
 }
@@ -58,6 +71,7 @@ impl Worker {
         config: AddressesConfig,
         submitted: Receiver<Work>,
         wake: Arc<EventFd>,
+        lease: Arc<LeaseCell>,
         report: UnboundedSender<AddressEvent>,
     ) -> Result<Self, StartError> {
         // Listens before it reads, so that nothing falls between.
@@ -65,6 +79,8 @@ impl Worker {
             .map_err(StartError::new("listen to the kernel's address changes"))?;
         let requests = Requests::open().map_err(StartError::new("open a netlink socket"))?;
         let announcer = Announcer::open().map_err(StartError::new("open a packet socket"))?;
+        let doors = config.gate.map(|gate| gate.doors()).transpose();
+        let doors = doors.map_err(StartError::new("open a netlink socket"))?;
         let mut worker = Self {
             may_clean_up: config.may_clean_up,
             submitted,
@@ -78,6 +94,11 @@ impl Worker {
             stale: false,
             progress: Progress::default(),
             secondaries_kept: BTreeSet::new(),
+            doors,
+            open: BTreeMap::new(),
+            lifetimes: Lifetimes::new(config.lifetime_seconds),
+            lifetimes_told: false,
+            lease,
             marks_checked: false,
         };
         let reading = worker.requests.dump().map_err(StartError::new("read the addresses"))?;
@@ -93,7 +114,9 @@ impl Worker {
 
     fn turn(&mut self) -> Result<(), Dropped> {
         self.take_submitted()?;
+        self.shut_what_will_be_released();
         self.read_notifications();
+        self.renew_lifetimes();
         if self.stale || (self.progress.is_interrupted() && self.queue.only_announcements()) {
             self.wait(PollTimeout::from(PAUSE_MS));
             self.take_submitted()?;
@@ -110,9 +133,19 @@ impl Worker {
                 }
             }
             None if self.stale => {}
-            None => self.wait(PollTimeout::NONE),
+            None => self.wait(self.until_next_renewal()),
         }
         Ok(())
+    }
+
+    /// Rounded up: woken too early it would turn in vain.
+    fn until_next_renewal(&self) -> PollTimeout {
+        let now = boot_time();
+        let Some(pause) = self.lifetimes.wait(now, self.lease.runs(now)) else {
+            return PollTimeout::NONE;
+        };
+        let milliseconds = pause.as_nanos().div_ceil(1_000_000);
+        PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
     }
 
     fn take_submitted(&mut self) -> Result<(), Dropped> {

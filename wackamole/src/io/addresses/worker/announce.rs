@@ -12,6 +12,7 @@ use super::super::queue::Job;
 use super::Worker;
 use crate::env::AddressError;
 use crate::io::arp::{ArpForm, gratuitous_arp};
+use crate::io::clock::boot_time;
 use crate::io::ethernet::MacAddress;
 use crate::io::ndp::neighbour_advertisement;
 
@@ -65,6 +66,12 @@ impl Worker {
         while let Some(job) = jobs.next() {
             // What went away meanwhile must not be announced.
             self.read_notifications();
+            if self.lease.is_over(boot_time()) {
+                // This thread may have been stopped since it was asked to: a VIP is no longer ours to announce.
+                self.progress = Progress::default();
+                self.done(job.ticket, Ok(()));
+                continue;
+            }
             self.progress.begin(job.ticket);
             let result = match self.announce_vip(&job.vip, &mut routers) {
                 Ok(()) => Ok(()),

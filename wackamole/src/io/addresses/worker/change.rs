@@ -3,7 +3,7 @@
 use std::io;
 
 use nix::errno::Errno;
-use wackamole_protocol::vip::Vip;
+use wackamole_protocol::vip::{Vip, VipId};
 
 use super::super::mirror::{AcquirePlan, Consequences, KernelAddress};
 use super::super::netlink::Change;
@@ -11,16 +11,18 @@ use super::super::queue::Job;
 use super::super::secondaries;
 use super::Worker;
 use crate::env::AddressError;
+use crate::io::clock::boot_time;
 
 impl Worker {
     pub(super) fn clean_up(&mut self, ticket: u64) {
+        self.shut_everything();
         let mut consequences = Consequences::default();
         let result = match self.requests.dump() {
             Ok(reading) => {
                 self.mirror.replace(reading, &mut consequences);
                 let leftovers = self.mirror.leftovers(&self.may_clean_up);
                 for key in &leftovers {
-                    self.mirror.let_go(key);
+                    self.let_go(key);
                     let address = self.mirror.describe(key);
                     tracing::info!(%address, "removing an address that an earlier daemon left");
                 }
@@ -36,7 +38,7 @@ impl Worker {
         let plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_release(&job.vip)).collect();
         let keys: Vec<_> = plans.iter().flat_map(|(keys, _)| keys).copied().collect();
         // Before it is asked for, so that its going is no news.
-        let holders: Vec<_> = keys.iter().map(|key| self.mirror.let_go(key)).collect();
+        let holders: Vec<_> = keys.iter().map(|key| self.let_go(key)).collect();
         let answers = self.change(keys.iter().map(|&key| Change::Remove(key)).collect());
         let mut answers = holders.into_iter().zip(answers);
         for (job, (keys, conflict)) in jobs.into_iter().zip(plans) {
@@ -59,13 +61,24 @@ impl Worker {
         self.make_room(&mut plans);
         let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
         self.keep_secondaries(&adds);
-        let answers = self.change(adds.iter().map(|&key| Change::Add(key)).collect());
+        let adds = adds.into_iter().map(|key| Change::Add(key, self.lifetime_of(key))).collect();
+        let answers = self.change(adds);
         let mut answers = answers.into_iter();
-        for (job, plan) in jobs.into_iter().zip(plans) {
+        let mut results = Vec::with_capacity(jobs.len());
+        for (job, plan) in jobs.iter().zip(plans) {
             let answers = answers.by_ref();
-            let result = plan.and_then(|plan| self.hold_added(&job.vip, plan, answers));
+            results.push(plan.and_then(|plan| self.hold_added(&job.vip, plan, answers)));
+        }
+        self.open_acquired(&jobs, &mut results);
+        for (job, result) in jobs.into_iter().zip(results) {
             self.done(job.ticket, result);
         }
+    }
+
+    /// We are about to remove `key`. Says to which VIP it belonged.
+    pub(super) fn let_go(&mut self, key: &KernelAddress) -> Option<VipId> {
+        self.lifetimes.forget(key);
+        self.mirror.let_go(key)
     }
 
     /// Before one of these becomes the first of its subnet: when it goes, the others shall stay.
@@ -97,7 +110,7 @@ impl Worker {
             removed_any = true;
             let keys = std::mem::take(&mut plan.remove);
             for key in &keys {
-                self.mirror.let_go(key);
+                self.let_go(key);
             }
             if let Err(error) = self.remove(&keys) {
                 *entry = Err(error);
@@ -132,7 +145,12 @@ impl Worker {
             }
             return Err(self.refused("add", &key, &error));
         }
-        for key in plan.keep.into_iter().chain(fresh) {
+        let now = boot_time();
+        for key in plan.keep {
+            self.mirror.hold(key, vip.id());
+            self.lifetimes.inherited(key, now);
+        }
+        for key in fresh {
             self.mirror.hold(key, vip.id());
         }
         Ok(())
@@ -160,7 +178,7 @@ impl Worker {
 
     /// Makes the changes; one answer for each. If it is not known what was done, the answers are no refusals of the
     /// kernel ([`is_refusal`]) and everything is read again.
-    fn change(&mut self, changes: Vec<Change>) -> Vec<io::Result<()>> {
+    pub(super) fn change(&mut self, changes: Vec<Change>) -> Vec<io::Result<()>> {
         if changes.is_empty() {
             return vec![];
         }
