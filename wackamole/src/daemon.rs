@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
-use wackamole_protocol::config::{ClusterKey, NodeDefinition};
+use wackamole_protocol::config::{ClusterKey, NodeDefinition, Partition, Timing};
 use wackamole_protocol::names::Names;
 use wackamole_protocol::node::Node;
 use wackamole_protocol::vip::Vip;
@@ -29,7 +29,9 @@ use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::driver::{self, Command};
 use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
-use crate::io::addresses::{AddressesConfig, NetlinkAddresses, StartError};
+use crate::io::addresses::{
+    AddressesConfig, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
+};
 use crate::io::clock::BootClock;
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
@@ -121,7 +123,8 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     let own: BTreeSet<IpAddr> =
         vips.iter().flat_map(|vip| vip.addresses()).map(|address| address.address).collect();
     let store = StateDirectory::open(config.state_dir())?;
-    let may_clean_up = AddressesConfig::new(store.may_hold(&own)?);
+    let mut may_clean_up = AddressesConfig::new(store.may_hold(&own)?);
+    may_clean_up.segment = segment(config, me);
     let incarnation = store.next_incarnation()?;
     let control = ControlSocket::bind(config.control_socket())?;
     let network = listen(config, me)?;
@@ -206,6 +209,19 @@ fn recall(node: &mut Node, store: &StateDirectory) -> Result<(), DaemonError> {
         warn!(%error, "this node has no vote until it is in a new primary view");
     }
     Ok(())
+}
+
+/// How the segments of the VIPs are watched. Signs of life count under the policy that goes by them.
+fn segment(config: &Config, me: &NodeDefinition) -> SegmentConfig {
+    let Timing { heartbeat, failure_timeout, .. } = config.timing();
+    let peers = config.nodes().iter().filter(|node| node.name != me.name);
+    let peers = peers.flat_map(|node| &node.addresses).map(SocketAddr::ip).collect();
+    let by_life = config.safety().partition == Partition::Lan;
+    SegmentConfig {
+        heartbeat,
+        vips: config.vips().iter().map(|vip| Arc::clone(&vip.vip)).collect(),
+        life: by_life.then_some(LifeConfig { failure_timeout, peers }),
+    }
 }
 
 fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindError> {

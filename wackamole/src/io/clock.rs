@@ -17,6 +17,13 @@ use wackamole_protocol::time::{Duration, Instant};
 
 use crate::env::Clock;
 
+/// The present: time since boot, suspension included.
+pub fn now() -> Instant {
+    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .expect("CLOCK_BOOTTIME can be read on every Linux since 2.6.39");
+    Instant::after_origin(since_boot.into())
+}
+
 /// Time since boot, suspension included.
 #[derive(Debug)]
 pub struct BootClock {
@@ -36,9 +43,7 @@ impl BootClock {
 
 impl Clock for BootClock {
     fn now(&self) -> Instant {
-        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
-            .expect("CLOCK_BOOTTIME can be read on every Linux since 2.6.39");
-        Instant::after_origin(since_boot.into())
+        now()
     }
 
     async fn sleep_until(&self, at: Instant) {

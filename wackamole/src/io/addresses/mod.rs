@@ -10,6 +10,7 @@ mod mirror;
 mod netlink;
 mod queue;
 mod secondaries;
+mod segment;
 mod worker;
 
 use std::cell::RefCell;
@@ -18,12 +19,17 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::{Poll, ready};
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::env::{AddressEvent, Addresses, Lease, Work};
+use wackamole_protocol::vip::Vip;
+
+pub use self::segment::{LifeConfig, SegmentConfig};
+use crate::env::{Action, AddressEvent, Addresses, Lease, Work};
+use segment::Segment;
 
 /// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
 ///
@@ -63,12 +69,18 @@ pub struct AddressesConfig {
     pub may_clean_up: BTreeSet<IpAddr>,
     /// Receive buffer for the kernel's notifications. If it overflows, everything is read again.
     pub monitor_buffer_bytes: usize,
+    /// How the segments of the VIPs are watched.
+    pub segment: SegmentConfig,
 }
 
 impl AddressesConfig {
     /// The usual settings.
     pub fn new(may_clean_up: BTreeSet<IpAddr>) -> Self {
-        Self { may_clean_up, monitor_buffer_bytes: MONITOR_BUFFER_BYTES }
+        Self {
+            may_clean_up,
+            monitor_buffer_bytes: MONITOR_BUFFER_BYTES,
+            segment: SegmentConfig::default(),
+        }
     }
 }
 
@@ -78,6 +90,9 @@ pub struct NetlinkAddresses {
     work: mpsc::Sender<Work>,
     wake: Arc<EventFd>,
     events: RefCell<UnboundedReceiver<AddressEvent>>,
+    segment: RefCell<Segment>,
+    /// Acquires under way, by ticket: once they succeed, claims on the VIP are of interest.
+    acquires: RefCell<BTreeMap<u64, Arc<Vip>>>,
 }
 
 impl NetlinkAddresses {
@@ -93,12 +108,30 @@ impl NetlinkAddresses {
             .map_err(io::Error::from)
             .map_err(StartError::new("open an eventfd"))?;
         let wake = Arc::new(wake);
+        let segment = RefCell::new(Segment::start(config.segment.clone())?);
         let worker = worker::Worker::open(config, submitted, wake.clone(), report)?;
         std::thread::Builder::new()
             .name("addresses".into())
             .spawn(move || worker.run())
             .map_err(StartError::new("start a thread"))?;
-        Ok(Self { work, wake, events: RefCell::new(events) })
+        let (events, acquires) = (RefCell::new(events), RefCell::default());
+        Ok(Self { work, wake, events, segment, acquires })
+    }
+
+    /// Tells the watcher of the segment what a report of the worker means for it.
+    fn follow(&self, event: &AddressEvent) {
+        match event {
+            AddressEvent::Done { ticket, result } => {
+                let acquired = self.acquires.borrow_mut().remove(ticket);
+                if let (Some(vip), Ok(())) = (acquired, result) {
+                    self.segment.borrow().held(vip);
+                }
+            }
+            AddressEvent::Vanished(vip) => self.segment.borrow().not_held(*vip),
+            AddressEvent::InterfacesChanged
+            | AddressEvent::Claimed { .. }
+            | AddressEvent::Servable { .. } => {}
+        }
     }
 
     fn wake_worker(&self) {
@@ -109,6 +142,18 @@ impl NetlinkAddresses {
 
 impl Addresses for NetlinkAddresses {
     fn submit(&self, work: Work) {
+        match &work.action {
+            // Probes do not wait for address work.
+            Action::Probe(vip) => {
+                self.segment.borrow().probe(work.ticket, Arc::clone(vip));
+                return;
+            }
+            Action::Acquire(vip) => {
+                self.acquires.borrow_mut().insert(work.ticket, Arc::clone(vip));
+            }
+            Action::Release(vip) => self.segment.borrow().not_held(vip.id()),
+            Action::CleanUp | Action::Announce(_) | Action::FenceNode(_) => {}
+        }
         if self.work.send(work).is_err() {
             tracing::error!("the address worker has ended before its owner");
         }
@@ -116,11 +161,19 @@ impl Addresses for NetlinkAddresses {
     }
 
     /// # Panics
-    /// If the worker thread has panicked: a daemon that cannot release must not go on.
+    /// If the worker thread has panicked: a daemon that cannot release must not go on. Or the watcher of the segment: nor
+    /// must one that does not see who else answers.
     async fn next(&self) -> AddressEvent {
-        std::future::poll_fn(|context| self.events.borrow_mut().poll_recv(context))
-            .await
-            .expect("the address worker lives as long as its owner")
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(event) = self.events.borrow_mut().poll_recv(context) {
+                let event = event.expect("the address worker lives as long as its owner");
+                self.follow(&event);
+                return Poll::Ready(event);
+            }
+            let event = ready!(self.segment.borrow_mut().events.poll_recv(context));
+            Poll::Ready(event.expect("the watcher of the segment lives as long as its owner"))
+        })
+        .await
     }
 
     fn renew(&self, _lease: Lease) {}
