@@ -138,9 +138,9 @@ pub fn parse(frame: &[u8]) -> Option<NdpPacket> {
     let (source, destination) = (address(&ip[8..])?, address(&ip[24..])?);
     let length = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
     let payload = frame.get(HEADER_BYTES + IPV6_HEADER_BYTES..)?.get(..length)?;
-    let solicitation = match payload.first()? {
-        &TYPE_NEIGHBOUR_SOLICITATION => true,
-        &TYPE_NEIGHBOUR_ADVERTISEMENT => false,
+    let solicitation = match *payload.first()? {
+        TYPE_NEIGHBOUR_SOLICITATION => true,
+        TYPE_NEIGHBOUR_ADVERTISEMENT => false,
         _ => return None,
     };
     let target = address(payload.get(8..)?)?;

@@ -8,11 +8,14 @@
 mod acquire;
 mod announce;
 mod capture;
+mod claims;
 mod clean_up;
 mod daemon;
 mod kernel;
+mod life;
 mod namespace;
 mod network;
+mod probe;
 mod speed;
 mod watch;
 mod worker;
@@ -61,6 +64,28 @@ fn main() -> ExitCode {
             only_what_is_held,
             not_on_a_dead_interface,
             at_the_pace_of_a_slow_device;
+        probe:
+            finds_whoever_has_the_address,
+            finds_nobody_where_nobody_is,
+            has_nobody_to_ask_without_neighbours,
+            names_an_interface_that_cannot_be_asked,
+            follows_an_interface_that_is_made_again,
+            never_waits_for_address_work,
+            answers_within;
+        claims:
+            of_others_on_what_is_held_are_reported,
+            of_nobody_are_reported_for_what_is_not_held,
+            that_are_our_own_are_not_reported,
+            of_others_who_probe_are_heard_while_we_do,
+            in_a_flood_become_a_few_reports;
+        life:
+            is_gone_when_a_port_goes_silent_and_comes_back,
+            comes_back_with_the_first_client,
+            is_kept_by_answers_on_a_quiet_segment,
+            is_gone_at_once_without_carrier,
+            needs_no_neighbours_where_there_are_none,
+            of_a_vip_needs_all_its_interfaces,
+            costs_little_to_watch;
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,

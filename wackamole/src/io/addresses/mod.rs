@@ -124,7 +124,7 @@ impl NetlinkAddresses {
             AddressEvent::Done { ticket, result } => {
                 let acquired = self.acquires.borrow_mut().remove(ticket);
                 if let (Some(vip), Ok(())) = (acquired, result) {
-                    self.segment.borrow().held(vip);
+                    self.segment.borrow_mut().held(vip);
                 }
             }
             AddressEvent::Vanished(vip) => self.segment.borrow().not_held(*vip),

@@ -15,6 +15,7 @@ mod queries;
 mod questions;
 mod watcher;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,8 @@ pub(super) struct Segment {
     wake: Arc<EventFd>,
     /// The watcher has been woken and has not looked yet.
     woken: Arc<AtomicBool>,
+    /// The VIPs that the watcher's filters know.
+    known: BTreeSet<VipId>,
     pub(super) events: UnboundedReceiver<AddressEvent>,
 }
 
@@ -83,6 +86,7 @@ impl Segment {
             .map_err(std::io::Error::from)
             .map_err(StartError::new("open an eventfd"))?;
         let wake = Arc::new(wake);
+        let known = config.vips.iter().map(|vip| vip.id()).collect();
         let woken = Arc::new(AtomicBool::new(false));
         let watcher =
             watcher::Watcher::open(config, received, wake.clone(), woken.clone(), report)?;
@@ -90,7 +94,7 @@ impl Segment {
             .name("segment".into())
             .spawn(move || watcher.run())
             .map_err(StartError::new("start a thread"))?;
-        Ok(Self { commands, wake, woken, events })
+        Ok(Self { commands, wake, woken, known, events })
     }
 
     /// Asks the segment who has a VIP; never waits.
@@ -99,9 +103,14 @@ impl Segment {
         self.wake();
     }
 
-    /// From now on claims on a VIP are of interest. Nobody is woken for that: it is read before the next frame is.
-    pub(super) fn held(&self, vip: Arc<Vip>) {
+    /// From now on claims on a VIP are of interest. Nobody is woken for that, but if its frames would not pass the filters:
+    /// it is read before the next frame is.
+    pub(super) fn held(&mut self, vip: Arc<Vip>) {
+        let new = self.known.insert(vip.id());
         self.tell(Command::Held(vip));
+        if new {
+            self.wake();
+        }
     }
 
     /// Claims on a VIP are what its new holder makes.

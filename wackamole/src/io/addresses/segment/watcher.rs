@@ -67,6 +67,7 @@ pub(super) struct Watcher {
 /// What the kernel says is there to be read.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
+    wake: bool,
     links: bool,
     arp: bool,
     ndp: bool,
@@ -141,7 +142,7 @@ impl Watcher {
             filters_stale: false,
             probes: Probes::new(),
             alive,
-            ready: Ready { links: true, arp: true, ndp: true },
+            ready: Ready { wake: false, links: true, arp: true, ndp: true },
         })
     }
 
@@ -166,10 +167,11 @@ impl Watcher {
     }
 
     fn take_commands(&mut self, now: Instant) -> Result<(), Dropped> {
-        // Before the commands are read: whoever adds one from now on wakes us again.
-        if self.woken.swap(false, Ordering::SeqCst) {
+        if self.ready.wake {
             let _ = self.wake.read();
         }
+        // Between that and reading the commands: whoever adds one from now on wakes us again.
+        self.woken.store(false, Ordering::SeqCst);
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Probe { ticket, vip }) => {
@@ -243,7 +245,8 @@ impl Watcher {
             tracing::error!(%error, "cannot wait for frames");
         }
         let is_ready = |at: usize| sources[at].any().unwrap_or(true);
-        self.ready = Ready { links: is_ready(1), arp: is_ready(2), ndp: is_ready(3) };
+        self.ready =
+            Ready { wake: is_ready(0), links: is_ready(1), arp: is_ready(2), ndp: is_ready(3) };
     }
 
     fn emit(&self, event: AddressEvent) {
