@@ -24,7 +24,9 @@ pub(crate) fn of_others_on_what_is_held_are_reported() {
     left.enter(|| {
         let ours = Kernel::here().mac("eth0");
         let vip = vip(&["10.0.0.1/32@eth0", "fd00::1/128@eth0"]);
-        let mut worker = Worker::here();
+        let mut config = AddressesConfig::new([].into());
+        config.segment.vips = vec![vip.clone()];
+        let mut worker = Worker::with(config);
         assert_eq!(worker.acquire(&vip), Ok(()));
         let address = "fe80::9".parse().unwrap();
         for (frame, claim) in [

@@ -65,19 +65,27 @@ impl Kernel {
 
     /// Adds an interface that is up and has carrier: its other end is here as well.
     pub(crate) fn add_interface(&self, name: &str) {
-        let other_end = format!("{name}-end");
-        let pair = LinkVeth::new(name, &other_end).build();
-        self.runtime.block_on(self.handle.link().add(pair).execute()).unwrap();
+        let other_end = self.add_pair(name);
         self.set_up(name, true);
         self.set_up(&other_end, true);
         self.wait_until_running(name);
     }
 
+    fn add_pair(&self, name: &str) -> String {
+        let other_end = format!("{name}-end");
+        let pair = LinkVeth::new(name, &other_end).build();
+        self.runtime.block_on(self.handle.link().add(pair).execute()).unwrap();
+        other_end
+    }
+
     /// Adds an interface on which there are no neighbours (`IFF_NOARP`), and sets it up.
     pub(crate) fn add_alone(&self, name: &str) {
-        self.add_interface(name);
+        let other_end = self.add_pair(name);
         let message = LinkUnspec::new_with_index(self.index(name)).arp(false).build();
         self.runtime.block_on(self.handle.link().set(message).execute()).unwrap();
+        self.set_up(name, true);
+        self.set_up(&other_end, true);
+        self.wait_until_running(name);
     }
 
     /// Gives an interface another hardware address.

@@ -160,7 +160,7 @@ pub(crate) fn is_gone_at_once_without_carrier() {
         let mut worker = watching(&[&vip], &[]);
         assert_eq!(worker.next_servable(), (1, Some("there is no interface eth0".into())));
         kernel.add_alone("eth0");
-        assert_eq!(worker.next_servable(), (1, None), "another one of that name");
+        until(&mut worker, &(1, None)); // another one of that name
     });
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn needs_no_neighbours_where_there_are_none() {
         kernel.set_up("alone0", false);
         assert_eq!(worker.next_servable(), (1, Some("alone0 is down".into())));
         kernel.set_up("alone0", true);
-        assert_eq!(worker.next_servable(), (1, None));
+        until(&mut worker, &(1, None));
     });
 }
 
@@ -192,24 +192,44 @@ pub(crate) fn of_a_vip_needs_all_its_interfaces() {
 
         kernel.set_up("eth1", false);
         assert_eq!(worker.next_servable(), (1, Some("eth1 is down".into())));
+        assert_eq!(worker.segment_reports(), 0);
         kernel.set_up("eth0", false);
         // The first reason in the order of its addresses.
         assert_eq!(worker.next_servable(), (2, Some("eth0 is down".into())));
         kernel.set_up("eth0", true);
-        let mut news = [worker.next_servable(), worker.next_servable()];
-        news.sort();
-        assert_eq!(news, [(1, None), (1, Some("eth1 is down".into()))]);
+        let mut both_news = Vec::new();
+        while both_news.len() < 2 {
+            both_news.push(worker.next_servable());
+            // Up, and carrier comes a moment later.
+            both_news.retain(|(_, why_not)| !why_not.as_deref().is_some_and(no_carrier));
+        }
+        both_news.sort();
+        assert_eq!(both_news, [(1, None), (1, Some("eth1 is down".into()))]);
         kernel.set_up("eth1", true);
-        assert_eq!(worker.next_servable(), (1, None));
+        until(&mut worker, &(1, None));
     });
+}
+
+fn no_carrier(why_not: &str) -> bool {
+    why_not.ends_with("has no carrier")
+}
+
+/// Carrier comes a moment after an interface is set up: nothing else may be said before `expected`.
+fn until(worker: &mut Worker, expected: &(usize, Option<String>)) {
+    loop {
+        let news = worker.next_servable();
+        if news == *expected {
+            return;
+        }
+        let why_not = news.1.as_deref().unwrap_or_default();
+        assert!(no_carrier(why_not) || why_not.ends_with("is down"), "{news:?}");
+    }
 }
 
 /// Printed, not asserted: the processor time of the watcher's thread in a second, with heartbeats coming in.
 pub(crate) fn costs_little_to_watch() {
-    const SECONDS: u32 = 3;
-    for (what, pause, interfaces) in
-        [("heartbeats", HEARTBEAT / 4, 1), ("silence but answers", Duration::MAX, 1)]
-    {
+    const SECONDS: u32 = 10;
+    for (what, pause) in [("heartbeats", Some(HEARTBEAT / 4)), ("silence but answers", None)] {
         let (_switch, [left, right]) = switch();
         no_ipv6(&left);
         no_ipv6(&right);
@@ -225,20 +245,20 @@ pub(crate) fn costs_little_to_watch() {
             let mut frame = vec![0; 100];
             frame[..6].copy_from_slice(&ours);
             frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+            worker.watch_for(HEARTBEAT); // its thread has its name
             let before = processor_time();
             let start = clock::now();
             while clock::now().since(start) < Duration::from_secs(SECONDS.into()) {
-                if pause == Duration::MAX {
-                    worker.watch_for(Duration::from_secs(SECONDS.into()));
-                } else {
+                if pause.is_some() {
                     forger.send(&frame);
-                    worker.watch_for(pause);
                 }
+                worker.watch_for(pause.unwrap_or(Duration::from_secs(SECONDS.into())));
             }
             let used = (processor_time() - before) / SECONDS;
             assert_eq!(worker.segment_reports(), 0);
             eprintln!(
-                "watching {interfaces} interface, {what}: {used:.0?} of processor time in a second"
+                "watching one interface, {what}: {} µs of processor time in a second",
+                used.as_micros()
             );
         });
     }
@@ -247,12 +267,14 @@ pub(crate) fn costs_little_to_watch() {
 /// What the thread `segment` of this process has used (proc_pid_schedstat(5)).
 fn processor_time() -> Duration {
     let mut latest = None;
+    // Threads of earlier tests may still be about to end.
     for task in fs::read_dir("/proc/self/task").unwrap() {
         let path = task.unwrap().path();
-        if fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "segment\n") {
-            let text = fs::read_to_string(path.join("schedstat")).unwrap();
+        if fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "segment\n")
+            && let Ok(text) = fs::read_to_string(path.join("schedstat"))
+        {
             let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            let used = text.split_whitespace().next().unwrap().parse().unwrap();
+            let used: u64 = text.split_whitespace().next().unwrap().parse().unwrap();
             latest = latest.max(Some((number, used)));
         }
     }

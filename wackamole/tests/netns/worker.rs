@@ -105,6 +105,21 @@ impl Worker {
         })
     }
 
+    /// Probes until somebody has claimed each address of a VIP, and forgets that: IPv6 does not answer at once on an
+    /// interface that has just come up.
+    pub(crate) fn find(&mut self, vip: &Arc<Vip>) {
+        for _ in 0..100 {
+            assert_eq!(self.probe(vip), Ok(()));
+            self.watch_for(Duration::from_millis(50));
+            let claims = self.segment_reports();
+            self.reported.clear();
+            if claims == vip.addresses().len() {
+                return;
+            }
+        }
+        panic!("nobody has {vip}");
+    }
+
     /// The next news of VIPs that can or cannot be served: how many, and why not.
     pub(crate) fn next_servable(&mut self) -> (usize, Option<String>) {
         self.next_such(|event| match event {

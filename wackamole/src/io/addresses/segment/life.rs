@@ -5,15 +5,17 @@
 //! not empty the cluster. It lives again when frames came in two sampling periods, so that one stray frame does not move
 //! VIPs to and fro.
 //!
-//! Silence is time in which this machine listened: samples that come late, because the machine or this thread stood still,
-//! add no more than two periods each.
+//! Each look at the counter costs a wake-up, so on a live interface they are a third of the failure timeout apart. When one
+//! finds new frames the last of them may be as old as the look before, and that is what is assumed: death is never told
+//! too late, and by less than a third of the timeout too early, when several questions stayed unanswered. Time
+//! in which this machine or this thread stood still is no silence.
 
 use wackamole_protocol::time::{Duration, Instant};
 
 use super::super::mirror::Link;
 
-/// A part of the heartbeat. Less than a half, so that a silence is told within half a heartbeat of its end.
-const PERIODS_PER_FIVE_HEARTBEATS: u32 = 12;
+/// Looks in doubt. Less than half a heartbeat apart, so that a silence is told within that of its end.
+const LOOKS_PER_FIVE_HEARTBEATS: u32 = 12;
 
 /// Rounds of questions on a dead interface come at the pace of heartbeats for so long, and then more rarely.
 const EAGER: Duration = Duration::from_secs(10);
@@ -66,14 +68,14 @@ pub(super) struct Life {
     frames: Option<u64>,
     /// A frame was seen since then.
     seen: bool,
-    /// For how long nothing has come in.
-    silent: Duration,
-    /// Rounds of questions in this silence, and when the last one was.
+    /// The last frame came in no earlier than this.
+    last: Instant,
+    /// Rounds of questions since then, and when the last one was.
     rounds: u32,
     asked: Instant,
-    /// While dead: periods with frames that were less than a timeout apart.
+    /// Since when it is dead by silence, and in how many periods there were frames, less than a timeout apart.
+    died: Instant,
     signs: u32,
-    dead_for: Duration,
 }
 
 impl Life {
@@ -92,11 +94,11 @@ impl Life {
             sampled: now,
             frames: None,
             seen: false,
-            silent: Duration::ZERO,
+            last: now,
             rounds: 0,
             asked: Instant::ORIGIN,
+            died: now,
             signs: 0,
-            dead_for: Duration::ZERO,
         };
         life.link_is(link, now);
         life
@@ -140,16 +142,19 @@ impl Life {
         self.sampled = now;
         self.frames = None;
         self.seen = false;
-        self.signs = 0;
-        self.silent = Duration::ZERO;
         self.rounds = 0;
         self.asked = Instant::ORIGIN;
-        self.dead_for = Duration::ZERO;
+        self.died = now;
+        self.signs = 0;
     }
 
-    /// A frame of somebody else came in.
-    pub(super) fn seen(&mut self) {
+    /// A frame of somebody else came in just now.
+    pub(super) fn seen(&mut self, now: Instant) {
         self.seen = true;
+        if self.death.is_none() {
+            self.last = now;
+            self.rounds = 0;
+        }
     }
 
     /// When it wants to be sampled next.
@@ -157,48 +162,67 @@ impl Life {
         if !self.is_sampled() {
             return Instant::FAR_FUTURE;
         }
-        let left = match self.death {
-            None => self.timeout.saturating_sub(self.silent),
-            Some(_) => self.period(),
+        if self.death.is_some() {
+            return self.sampled + self.period();
+        }
+        let in_doubt = self.last + self.timeout / 2;
+        let next = if self.sampled >= in_doubt {
+            self.sampled + self.period()
+        } else if self.last > self.sampled {
+            in_doubt
+        } else {
+            self.sampled + (self.timeout / 3).max(self.period())
         };
-        self.sampled + self.period().min(left)
+        next.min(self.end())
     }
 
+    /// Time between two looks in doubt.
     fn period(&self) -> Duration {
-        self.heartbeat * 5 / PERIODS_PER_FIVE_HEARTBEATS
+        self.heartbeat * 5 / LOOKS_PER_FIVE_HEARTBEATS
+    }
+
+    /// When silence is death.
+    fn end(&self) -> Instant {
+        self.last + self.timeout + self.period()
     }
 
     /// Takes a sample: how many frames came in, ever, if that is known.
     pub(super) fn sample(&mut self, frames: Option<u64>, now: Instant) {
-        let elapsed = now.since(self.sampled).min(2 * self.period());
+        let late = now.since(self.due());
+        if late > self.period() {
+            self.last = (self.last + late).min(now);
+        }
         let before = self.frames;
         self.frames = frames.or(before);
         let counted = matches!((before, frames), (Some(before), Some(now)) if before != now);
         let came_in = counted | std::mem::take(&mut self.seen);
-        self.sampled = now;
+        let previous = std::mem::replace(&mut self.sampled, now);
         if self.death.is_some() {
-            self.dead_for += elapsed;
+            self.sample_dead(came_in, previous, now);
+            return;
+        }
+        if counted {
+            self.last = self.last.max(previous);
         }
         if came_in {
-            self.silent = Duration::ZERO;
             self.rounds = 0;
+        }
+        if now >= self.end() {
+            self.die(now);
+            self.frames = frames;
+        }
+    }
+
+    fn sample_dead(&mut self, came_in: bool, previous: Instant, now: Instant) {
+        if came_in {
             self.signs = self.signs.saturating_add(1);
+            self.last = previous;
             if self.signs >= 2 {
                 self.death = None;
+                self.rounds = 0;
             }
-            return;
-        }
-        self.silent += elapsed;
-        if self.silent < self.timeout {
-            return;
-        }
-        match self.death {
-            None => {
-                let rounds = self.rounds;
-                self.die(now);
-                self.rounds = rounds;
-            }
-            Some(_) => self.signs = 0,
+        } else if now.since(self.last) > self.timeout {
+            self.signs = 0;
         }
     }
 
@@ -208,12 +232,12 @@ impl Life {
             return None;
         }
         let ask = match self.death {
-            None if self.silent < self.timeout / 2 => return None,
+            None if now.since(self.last) < self.timeout / 2 => return None,
             None if self.rounds == 0 => Ask::One,
             None => Ask::All,
             Some(_) => {
                 let pause = match self.signs {
-                    0 if self.dead_for > EAGER => self.heartbeat.max(PATIENT_PAUSE),
+                    0 if now.since(self.died) > EAGER => self.heartbeat.max(PATIENT_PAUSE),
                     0 => self.heartbeat,
                     _ => Duration::ZERO,
                 };

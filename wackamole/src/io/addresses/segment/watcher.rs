@@ -324,7 +324,7 @@ impl Watcher {
         }
         if let Some(alive) = &mut self.alive {
             let station = (claim == Claim::Uses).then_some(address);
-            alive.heard(&link.name, station, by);
+            alive.heard(&link.name, station, by, now);
         }
         if let Some(vip) = self.claims.seen(address, &link.name, claim, now) {
             self.emit(AddressEvent::Claimed { vip, by, ours, claim });

@@ -78,9 +78,10 @@ fn silence_is_told_after_the_timeout_and_within_half_a_heartbeat() {
         segment.frames += 1; // the last one
         let last = segment.now;
 
-        segment.pass(TIMEOUT - us(1), None, false);
+        let early = TIMEOUT / 3;
+        segment.pass(TIMEOUT - early, None, false);
         assert_eq!(segment.life.death(), None, "not before, at offset {offset}");
-        segment.pass(HEARTBEAT / 2 + us(1), None, false);
+        segment.pass(early + HEARTBEAT / 2, None, false);
         assert_eq!(segment.life.death(), Some(Death::Silent), "offset {offset}, since {last}");
     }
 }
@@ -93,7 +94,7 @@ fn a_quiet_segment_is_asked_and_answers() {
 
     assert_eq!(segment.life.death(), None);
     assert!(asked.iter().all(|&(_, ask)| ask == Ask::One), "one is enough");
-    assert!((30..=50).contains(&asked.len()), "about four in a second: {}", asked.len());
+    assert!((25..=50).contains(&asked.len()), "about three in a second: {}", asked.len());
 }
 
 #[test]
@@ -105,12 +106,13 @@ fn a_busy_segment_is_asked_nothing() {
 #[test]
 fn before_it_is_given_up_everybody_is_asked_several_times() {
     let mut segment = Segment::new();
-    let asked = segment.pass(us(600_000), None, false);
+    segment.pass(us(2_000_000), Some(us(100_000)), false);
+    let asked = segment.pass(us(500_000), None, false);
     assert_eq!(segment.life.death(), Some(Death::Silent));
     let asked: Vec<_> = asked.into_iter().map(|(_, ask)| ask).collect();
     assert_eq!(asked[0], Ask::One);
     assert!(asked[1..].iter().all(|&ask| ask == Ask::All));
-    assert!(asked.len() >= 5, "{asked:?}");
+    assert!(asked.len() >= 4, "{asked:?}");
 }
 
 #[test]
@@ -201,8 +203,8 @@ fn where_nobody_can_be_it_lives_while_it_is_up() {
 fn frames_that_are_seen_count_where_the_counter_stands_still() {
     let mut segment = Segment::new();
     for _ in 0..100 {
-        segment.life.seen();
-        segment.pass(us(150_000), None, false);
+        segment.life.seen(segment.now);
+        segment.pass(us(399_000), None, false);
         assert_eq!(segment.life.death(), None);
     }
 }
@@ -215,13 +217,24 @@ fn a_machine_that_stood_still_has_not_listened() {
     segment.life.sample(Some(segment.frames), late);
     assert_eq!(segment.life.death(), None);
     segment.now = late;
-    segment.pass(TIMEOUT, None, false);
+    segment.pass(TIMEOUT + HEARTBEAT / 2, None, false);
     assert_eq!(segment.life.death(), Some(Death::Silent));
 }
 
+#[test]
+fn a_live_segment_is_looked_at_rarely() {
+    let mut segment = Segment::new();
+    let mut looks = 0;
+    for _ in 0..1_000 {
+        segment.pass(us(10_000), Some(us(9_999)), false);
+        looks += u32::from(segment.now.since(segment.life.sampled) < us(10_000));
+    }
+    assert!(looks <= 75, "{looks} in ten seconds");
+}
+
 proptest! {
-    /// However frames come: dead only after a silence of a timeout, and silent for a timeout and half a heartbeat only if
-    /// dead.
+    /// However frames come: dead only after a silence of most of a timeout, and silent for a timeout and half a heartbeat
+    /// only if dead.
     #[test]
     fn death_means_silence(gaps in prop::collection::vec(1_000_u64..900_000, 1..60)) {
         let mut segment = Segment::new();
@@ -229,7 +242,7 @@ proptest! {
             let alive = segment.life.death().is_none();
             segment.pass(us(gap), None, false);
             let died = alive && segment.life.death().is_some();
-            prop_assert!(!died || us(gap) >= TIMEOUT);
+            prop_assert!(!died || us(gap) >= TIMEOUT * 2 / 3);
             prop_assert!(us(gap) < TIMEOUT + HEARTBEAT / 2 || segment.life.death().is_some());
             segment.frames += 1;
         }

@@ -75,9 +75,15 @@ impl Alive {
     }
 
     /// A frame of somebody else came in, and perhaps it showed where an address is.
-    pub(super) fn heard(&mut self, interface: &str, station: Option<IpAddr>, mac: MacAddress) {
+    pub(super) fn heard(
+        &mut self,
+        interface: &str,
+        station: Option<IpAddr>,
+        mac: MacAddress,
+        now: Instant,
+    ) {
         if let Some(interface) = self.interfaces.get_mut(interface) {
-            interface.life.seen();
+            interface.life.seen(now);
             if let Some(address) = station {
                 interface.stations.heard(address, mac);
             }
