@@ -17,14 +17,14 @@ use wackamole_protocol::time::{Duration, Instant};
 
 use crate::env::Clock;
 
-/// The present: time since boot, suspension included.
-pub fn now() -> Instant {
+/// The present as every thread of the program counts it: time since boot, suspension included.
+pub fn boot_time() -> Instant {
     let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .expect("CLOCK_BOOTTIME can be read on every Linux since 2.6.39");
     Instant::after_origin(since_boot.into())
 }
 
-/// Time since boot, suspension included.
+/// The clock of a driver.
 #[derive(Debug)]
 pub struct BootClock {
     /// Timers that nobody sleeps on. One is the rule: a driver sleeps in one place.
@@ -43,7 +43,7 @@ impl BootClock {
 
 impl Clock for BootClock {
     fn now(&self) -> Instant {
-        now()
+        boot_time()
     }
 
     async fn sleep_until(&self, at: Instant) {

@@ -119,7 +119,7 @@ impl Watcher {
         let alive = config.life.map(|life| {
             let mut alive = Alive::new(config.heartbeat, life);
             for vip in &config.vips {
-                alive.learn(vip, &links, clock::now());
+                alive.learn(vip, &links, clock::boot_time());
             }
             alive
         });
@@ -152,7 +152,7 @@ impl Watcher {
     }
 
     fn turn(&mut self) -> Result<(), Dropped> {
-        let now = clock::now();
+        let now = clock::boot_time();
         if self.ready.links || self.stale {
             self.read_links(now);
         }
@@ -231,7 +231,7 @@ impl Watcher {
         if self.stale || self.ready.arp || self.ready.ndp {
             due = Instant::ORIGIN; // there was more than fits into a turn
         }
-        let timeout = (due != Instant::FAR_FUTURE).then(|| due.since(clock::now()));
+        let timeout = (due != Instant::FAR_FUTURE).then(|| due.since(clock::boot_time()));
         let timeout = timeout.map(|timeout: Duration| TimeSpec::from_duration(timeout));
         let mut sources = [
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),

@@ -48,7 +48,7 @@ impl Probes {
         if let Err(error) = getrandom::fill(&mut nonce) {
             // Its purpose is to differ from other machines'; the time since boot does, nearly always.
             tracing::debug!(%error, "no random number for the nonce of probes");
-            let nanos = clock::now().since_origin().as_nanos() as u64;
+            let nanos = clock::boot_time().since_origin().as_nanos() as u64;
             nonce.copy_from_slice(&nanos.to_le_bytes()[..6]);
         }
         Self { waiting: VecDeque::new(), nonce, paused_until: None, pauses: 0 }
