@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
-use wackamole_protocol::config::{ClusterKey, NodeDefinition};
+use wackamole_protocol::config::{ClusterKey, NodeDefinition, Partition, Timing};
 use wackamole_protocol::names::Names;
 use wackamole_protocol::node::Node;
 use wackamole_protocol::vip::Vip;
@@ -29,7 +29,9 @@ use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::driver::{self, Command};
 use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
-use crate::io::addresses::{AddressesConfig, NetlinkAddresses, StartError};
+use crate::io::addresses::{
+    AddressesConfig, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
+};
 use crate::io::clock::BootClock;
 use crate::io::gate::{self, Gate};
 use crate::io::records::RecordWriter;
@@ -128,7 +130,8 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     let network = listen(config, me)?;
     // Not before it is sure that no other daemon runs here: it is made anew, shut.
     let gate = stand_gate(config, &may_hold);
-    let may_clean_up = AddressesConfig::new(may_hold).with_fences(gate.clone());
+    let mut may_clean_up = AddressesConfig::new(may_hold).with_fences(gate.clone());
+    may_clean_up.segment = segment(config, me);
     let addresses = NetlinkAddresses::start(may_clean_up.clone())?;
     let clock =
         BootClock::new().map_err(|source| DaemonError::System { doing: "open a timer", source })?;
@@ -235,6 +238,19 @@ fn stand_gate(config: &Config, vips: &BTreeSet<IpAddr>) -> Option<Gate> {
             );
             None
         }
+    }
+}
+
+/// How the segments of the VIPs are watched. Signs of life count under the policy that goes by them.
+fn segment(config: &Config, me: &NodeDefinition) -> SegmentConfig {
+    let Timing { heartbeat, failure_timeout, .. } = config.timing();
+    let peers = config.nodes().iter().filter(|node| node.name != me.name);
+    let peers = peers.flat_map(|node| &node.addresses).map(SocketAddr::ip).collect();
+    let by_life = config.safety().partition == Partition::Lan;
+    SegmentConfig {
+        heartbeat,
+        vips: config.vips().iter().map(|vip| Arc::clone(&vip.vip)).collect(),
+        life: by_life.then_some(LifeConfig { failure_timeout, peers }),
     }
 }
 

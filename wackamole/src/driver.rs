@@ -57,8 +57,11 @@ pub async fn run(
     observe: &mut impl FnMut(Instant, Observation<'_>),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AddressError> {
-    clean_up(addresses).await?;
+    let meanwhile = clean_up(addresses).await?;
     let mut reconciler = Reconciler::new(node.config());
+    for event in meanwhile {
+        reconciler.handle_event(event, clock.now());
+    }
     let mut shutdown = pin!(shutdown);
     let mut leaving = false;
     let mut commands_open = true;
@@ -152,11 +155,14 @@ pub enum Observation<'a> {
 /// Faults that have been told, by action and kind, so that a dead interface does not fill the log.
 type Faults = BTreeMap<&'static str, io::ErrorKind>;
 
-async fn clean_up(addresses: &impl Addresses) -> Result<(), AddressError> {
+/// Returns what was reported meanwhile, such as VIPs that cannot be served.
+async fn clean_up(addresses: &impl Addresses) -> Result<Vec<AddressEvent>, AddressError> {
     addresses.submit(Work { ticket: CLEAN_UP, action: Action::CleanUp });
+    let mut meanwhile = Vec::new();
     loop {
-        if let AddressEvent::Done { ticket: CLEAN_UP, result } = addresses.next().await {
-            return result;
+        match addresses.next().await {
+            AddressEvent::Done { ticket: CLEAN_UP, result } => return result.map(|()| meanwhile),
+            other => meanwhile.push(other),
         }
     }
 }

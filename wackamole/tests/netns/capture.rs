@@ -1,11 +1,13 @@
-//! Frames as they arrive at a machine.
+//! Frames as they arrive at a machine, and as somebody forges them.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::sockopt::{RcvBuf, ReceiveTimeout};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt,
+    socket,
 };
 use nix::sys::time::TimeVal;
 
@@ -39,6 +41,28 @@ impl Capture {
                 return frames;
             }
         }
+    }
+}
+
+/// Sends any frame on `eth0`.
+pub(crate) struct Forger {
+    socket: OwnedFd,
+    interface: LinkAddr,
+}
+
+impl Forger {
+    pub(crate) fn here() -> Self {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).unwrap();
+        let interface = getifaddrs()
+            .unwrap()
+            .filter(|interface| interface.interface_name == "eth0")
+            .find_map(|interface| interface.address?.as_link_addr().copied());
+        Self { socket, interface: interface.unwrap() }
+    }
+
+    pub(crate) fn send(&self, frame: &[u8]) {
+        sendto(self.socket.as_raw_fd(), frame, &self.interface, MsgFlags::empty()).unwrap();
     }
 }
 

@@ -18,7 +18,7 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
-use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 use tokio::runtime::Runtime;
 
 use crate::namespace::Namespace;
@@ -65,12 +65,41 @@ impl Kernel {
 
     /// Adds an interface that is up and has carrier: its other end is here as well.
     pub(crate) fn add_interface(&self, name: &str) {
-        let other_end = format!("{name}-end");
-        let pair = LinkVeth::new(name, &other_end).build();
-        self.runtime.block_on(self.handle.link().add(pair).execute()).unwrap();
+        let other_end = self.add_pair(name);
         self.set_up(name, true);
         self.set_up(&other_end, true);
         self.wait_until_running(name);
+    }
+
+    fn add_pair(&self, name: &str) -> String {
+        let other_end = format!("{name}-end");
+        let pair = LinkVeth::new(name, &other_end).build();
+        self.runtime.block_on(self.handle.link().add(pair).execute()).unwrap();
+        other_end
+    }
+
+    /// Adds an interface on which there are no neighbours (`IFF_NOARP`), and sets it up.
+    pub(crate) fn add_alone(&self, name: &str) {
+        let other_end = self.add_pair(name);
+        let message = LinkUnspec::new_with_index(self.index(name)).arp(false).build();
+        self.runtime.block_on(self.handle.link().set(message).execute()).unwrap();
+        self.set_up(name, true);
+        self.set_up(&other_end, true);
+        self.wait_until_running(name);
+    }
+
+    /// Gives an interface another hardware address.
+    pub(crate) fn set_mac(&self, name: &str, mac: [u8; 6]) {
+        let message = LinkUnspec::new_with_index(self.index(name)).address(mac.to_vec()).build();
+        self.runtime.block_on(self.handle.link().set(message).execute()).unwrap();
+    }
+
+    /// Plugs a port into the bridge of [`switch`], or takes it out; its carrier stays.
+    pub(crate) fn set_plugged(&self, port: &str, plugged: bool) {
+        let message = LinkUnspec::new_with_index(self.index(port));
+        let message =
+            if plugged { message.controller(self.index("br0")) } else { message.nocontroller() };
+        self.runtime.block_on(self.handle.link().set(message.build()).execute()).unwrap();
     }
 
     /// Carrier comes with a delay of up to a second, and frames sent before are lost.
@@ -302,6 +331,39 @@ pub(crate) fn second_cable() -> Namespace {
     far.enter(|| Kernel::here().set_up("eth0", true));
     kernel.wait_until_running("eth1");
     far
+}
+
+/// A switch that says nothing by itself, and machines on its ports `port0`, `port1`, …: `eth0` in each, up, with carrier.
+pub(crate) fn switch<const MACHINES: usize>() -> (Namespace, [Namespace; MACHINES]) {
+    let switch = Namespace::new();
+    let machines = std::array::from_fn(|_| Namespace::new());
+    switch.enter(|| {
+        sysctl("ipv6/conf/all/disable_ipv6", "1");
+        sysctl("ipv6/conf/default/disable_ipv6", "1");
+        let kernel = Kernel::here();
+        let bridge = LinkBridge::new("br0").build();
+        kernel.runtime.block_on(kernel.handle.link().add(bridge).execute()).unwrap();
+        kernel.set_up("br0", true);
+        for (number, machine) in machines.iter().enumerate() {
+            let port = format!("port{number}");
+            let pair = LinkVeth::new(&port, "other").build();
+            kernel.runtime.block_on(kernel.handle.link().add(pair).execute()).unwrap();
+            let other = LinkUnspec::new_with_index(kernel.index("other"));
+            let other = other.name("eth0").setns_by_fd(machine.descriptor()).build();
+            kernel.runtime.block_on(kernel.handle.link().set(other).execute()).unwrap();
+            kernel.set_up(&port, true);
+            kernel.set_plugged(&port, true);
+        }
+    });
+    for machine in &machines {
+        machine.enter(|| {
+            let kernel = Kernel::here();
+            kernel.set_up("lo", true);
+            kernel.set_up("eth0", true);
+            kernel.wait_until_running("eth0");
+        });
+    }
+    (switch, machines)
 }
 
 pub(crate) fn sysctl(path: &str, value: &str) {

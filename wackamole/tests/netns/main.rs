@@ -8,14 +8,17 @@
 mod acquire;
 mod announce;
 mod capture;
+mod claims;
 mod clean_up;
 mod client;
 mod daemon;
 mod gate;
 mod kernel;
+mod life;
 mod lifetime;
 mod namespace;
 mod network;
+mod probe;
 mod speed;
 mod watch;
 mod worker;
@@ -82,6 +85,28 @@ fn main() -> ExitCode {
             does_not_hide_an_address_deleted_by_hand,
             is_given_to_an_address_that_was_there_before,
             of_many_addresses_is_renewed_at_a_price;
+        probe:
+            finds_whoever_has_the_address,
+            finds_nobody_where_nobody_is,
+            has_nobody_to_ask_without_neighbours,
+            names_an_interface_that_cannot_be_asked,
+            follows_an_interface_that_is_made_again,
+            never_waits_for_address_work,
+            answers_within;
+        claims:
+            of_others_on_what_is_held_are_reported,
+            of_nobody_are_reported_for_what_is_not_held,
+            that_are_our_own_are_not_reported,
+            of_others_who_probe_are_heard_while_we_do,
+            in_a_flood_become_a_few_reports;
+        life:
+            is_gone_when_a_port_goes_silent_and_comes_back,
+            comes_back_with_the_first_client,
+            is_kept_by_answers_on_a_quiet_segment,
+            is_gone_at_once_without_carrier,
+            needs_no_neighbours_where_there_are_none,
+            of_a_vip_needs_all_its_interfaces,
+            costs_little_to_watch;
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,

@@ -8,10 +8,14 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use wackamole::env::{Action, AddressError, AddressEvent, Addresses, Work};
 use wackamole::io::addresses::{AddressesConfig, NetlinkAddresses};
-use wackamole_protocol::vip::{Vip, VipAddress};
+use wackamole_protocol::mac::Claim;
+use wackamole_protocol::vip::{Vip, VipAddress, VipId};
 
 /// Nothing that is waited for takes as long.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// A VIP, whose MAC, ours, and what was seen.
+pub(crate) type Claimed = (VipId, [u8; 6], [u8; 6], Claim);
 
 /// A worker in the namespace of the thread that made it.
 pub(crate) struct Worker {
@@ -85,6 +89,10 @@ impl Worker {
         self.perform(Action::Release(vip.clone()))
     }
 
+    pub(crate) fn probe(&mut self, vip: &Arc<Vip>) -> Result<(), AddressError> {
+        self.perform(Action::Probe(vip.clone()))
+    }
+
     pub(crate) fn announce(&mut self, vip: &Arc<Vip>) -> Result<(), AddressError> {
         self.perform(Action::Announce(vip.clone()))
     }
@@ -99,6 +107,72 @@ impl Worker {
             let event = self.next();
             self.reported.push(event);
         }
+    }
+
+    /// The next claim, and what it is about.
+    pub(crate) fn next_claim(&mut self) -> Claimed {
+        self.next_such(|event| match *event {
+            AddressEvent::Claimed { vip, by, ours, claim } => Some((vip, by.0, ours.0, claim)),
+            _ => None,
+        })
+    }
+
+    /// Probes until somebody has claimed each address of a VIP, and forgets that: IPv6 does not answer at once on an
+    /// interface that has just come up.
+    pub(crate) fn find(&mut self, vip: &Arc<Vip>) {
+        for _ in 0..100 {
+            assert_eq!(self.probe(vip), Ok(()));
+            self.watch_for(Duration::from_millis(50));
+            let claims = self.segment_reports();
+            self.reported.clear();
+            if claims == vip.addresses().len() {
+                return;
+            }
+        }
+        panic!("nobody has {vip}");
+    }
+
+    /// The next news of VIPs that can or cannot be served: how many, and why not.
+    pub(crate) fn next_servable(&mut self) -> (usize, Option<String>) {
+        self.next_such(|event| match event {
+            AddressEvent::Servable { vips, why_not } => Some((vips.len(), why_not.clone())),
+            _ => None,
+        })
+    }
+
+    fn next_such<T>(&mut self, such: impl Fn(&AddressEvent) -> Option<T>) -> T {
+        let mut reported = self.reported.iter().enumerate();
+        if let Some((position, found)) = reported.find_map(|(at, event)| Some((at, such(event)?))) {
+            self.reported.remove(position);
+            return found;
+        }
+        loop {
+            let event = self.next();
+            match such(&event) {
+                Some(found) => return found,
+                None => self.reported.push(event),
+            }
+        }
+    }
+
+    /// How many claims and news of VIPs have been reported and not waited for.
+    pub(crate) fn segment_reports(&self) -> usize {
+        let of_segment = |event: &&AddressEvent| {
+            matches!(event, AddressEvent::Claimed { .. } | AddressEvent::Servable { .. })
+        };
+        self.reported.iter().filter(of_segment).count()
+    }
+
+    /// Lets a time pass and keeps what is reported meanwhile; for what must not happen.
+    pub(crate) fn watch_for(&mut self, time: Duration) {
+        self.runtime.block_on(async {
+            let everything = async {
+                loop {
+                    self.reported.push(self.addresses.next().await);
+                }
+            };
+            let _: Result<(), _> = tokio::time::timeout(time, everything).await;
+        });
     }
 
     pub(crate) fn wait_until_vanished(&mut self, vip: &Vip) {

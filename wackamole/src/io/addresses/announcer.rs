@@ -46,6 +46,12 @@ impl Announcer {
         }
     }
 
+    /// Gets ready to send on an interface, which takes longer the more addresses the machine has.
+    pub(super) fn prepare(&mut self, index: u32) {
+        // If it cannot be named now it is looked up again when it is needed.
+        let _ = self.interface(index);
+    }
+
     fn interface(&mut self, index: u32) -> io::Result<LinkAddr> {
         let index = index as usize;
         if !self.interfaces.contains_key(&index) {

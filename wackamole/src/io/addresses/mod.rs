@@ -11,6 +11,7 @@ mod mirror;
 mod netlink;
 mod queue;
 mod secondaries;
+mod segment;
 mod worker;
 
 use std::cell::RefCell;
@@ -19,15 +20,20 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::{Poll, ready};
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::env::{AddressEvent, Addresses, Lease, Work};
 use crate::io::gate::Gate;
 use lifetimes::LeaseCell;
 pub use lifetimes::{SECONDS_ALONE, SECONDS_BEHIND_GATE};
+use wackamole_protocol::vip::Vip;
+
+pub use self::segment::{LifeConfig, SegmentConfig};
+use crate::env::{Action, AddressEvent, Addresses, Lease, Work};
+use segment::Segment;
 
 /// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
 ///
@@ -72,6 +78,8 @@ pub struct AddressesConfig {
     /// How long the kernel keeps our addresses, in seconds, if they are not renewed, which they are while the lease
     /// runs; `None` is for ever.
     pub lifetime_seconds: Option<u32>,
+    /// How the segments of the VIPs are watched.
+    pub segment: SegmentConfig,
 }
 
 impl AddressesConfig {
@@ -82,6 +90,7 @@ impl AddressesConfig {
             monitor_buffer_bytes: MONITOR_BUFFER_BYTES,
             gate: None,
             lifetime_seconds: None,
+            segment: SegmentConfig::default(),
         }
     }
 
@@ -114,6 +123,9 @@ pub struct NetlinkAddresses {
     events: RefCell<UnboundedReceiver<AddressEvent>>,
     lease: Arc<LeaseCell>,
     fences: Vec<Box<dyn Fence>>,
+    segment: RefCell<Segment>,
+    /// Acquires under way, by ticket: once they succeed, claims on the VIP are of interest.
+    acquires: RefCell<BTreeMap<u64, Arc<Vip>>>,
 }
 
 impl NetlinkAddresses {
@@ -132,18 +144,36 @@ impl NetlinkAddresses {
         let lease = Arc::new(LeaseCell::default());
         let fences =
             config.gate.iter().map(|gate| Box::new(gate.clone()) as Box<dyn Fence>).collect();
+        let segment = RefCell::new(Segment::start(config.segment.clone())?);
         let worker =
             worker::Worker::open(config, submitted, wake.clone(), Arc::clone(&lease), report)?;
         std::thread::Builder::new()
             .name("addresses".into())
             .spawn(move || worker.run())
             .map_err(StartError::new("start a thread"))?;
-        Ok(Self { work, wake, events: RefCell::new(events), lease, fences })
+        let (events, acquires) = (RefCell::new(events), RefCell::default());
+        Ok(Self { work, wake, events, lease, fences, segment, acquires })
     }
 
     /// From now on this fence is told of the lease too, after the gate and before the address worker.
     pub fn add_fence(&mut self, fence: Box<dyn Fence>) {
         self.fences.push(fence);
+    }
+
+    /// Tells the watcher of the segment what a report of the worker means for it.
+    fn follow(&self, event: &AddressEvent) {
+        match event {
+            AddressEvent::Done { ticket, result } => {
+                let acquired = self.acquires.borrow_mut().remove(ticket);
+                if let (Some(vip), Ok(())) = (acquired, result) {
+                    self.segment.borrow_mut().held(vip);
+                }
+            }
+            AddressEvent::Vanished(vip) => self.segment.borrow().not_held(*vip),
+            AddressEvent::InterfacesChanged
+            | AddressEvent::Claimed { .. }
+            | AddressEvent::Servable { .. } => {}
+        }
     }
 
     fn wake_worker(&self) {
@@ -154,6 +184,18 @@ impl NetlinkAddresses {
 
 impl Addresses for NetlinkAddresses {
     fn submit(&self, work: Work) {
+        match &work.action {
+            // Probes do not wait for address work.
+            Action::Probe(vip) => {
+                self.segment.borrow().probe(work.ticket, Arc::clone(vip));
+                return;
+            }
+            Action::Acquire(vip) => {
+                self.acquires.borrow_mut().insert(work.ticket, Arc::clone(vip));
+            }
+            Action::Release(vip) => self.segment.borrow().not_held(vip.id()),
+            Action::CleanUp | Action::Announce(_) | Action::FenceNode(_) => {}
+        }
         if self.work.send(work).is_err() {
             tracing::error!("the address worker has ended before its owner");
         }
@@ -161,11 +203,19 @@ impl Addresses for NetlinkAddresses {
     }
 
     /// # Panics
-    /// If the worker thread has panicked: a daemon that cannot release must not go on.
+    /// If the worker thread has panicked: a daemon that cannot release must not go on. Or the watcher of the segment: nor
+    /// must one that does not see who else answers.
     async fn next(&self) -> AddressEvent {
-        std::future::poll_fn(|context| self.events.borrow_mut().poll_recv(context))
-            .await
-            .expect("the address worker lives as long as its owner")
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(event) = self.events.borrow_mut().poll_recv(context) {
+                let event = event.expect("the address worker lives as long as its owner");
+                self.follow(&event);
+                return Poll::Ready(event);
+            }
+            let event = ready!(self.segment.borrow_mut().events.poll_recv(context));
+            Poll::Ready(event.expect("the watcher of the segment lives as long as its owner"))
+        })
+        .await
     }
 
     fn renew(&self, lease: Lease) {

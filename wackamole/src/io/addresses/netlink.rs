@@ -112,11 +112,17 @@ impl Requests {
         Ok(())
     }
 
-    /// Reads all links and addresses.
-    pub(super) fn dump(&mut self) -> io::Result<Vec<Notice>> {
+    /// Reads all links.
+    pub(super) fn dump_links(&mut self) -> io::Result<Vec<Notice>> {
         let mut notices = Vec::new();
         let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
         self.dump_into(links, &mut notices)?;
+        Ok(notices)
+    }
+
+    /// Reads all links and addresses.
+    pub(super) fn dump(&mut self) -> io::Result<Vec<Notice>> {
+        let mut notices = self.dump_links()?;
         let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.dump_into(addresses, &mut notices)?;
         Ok(notices)
@@ -203,13 +209,23 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
+    /// Listens to changes of links and addresses.
     pub(super) fn open(buffer_bytes: usize) -> io::Result<Self> {
+        let addresses = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        Self::of_groups(libc::RTMGRP_LINK | addresses, buffer_bytes)
+    }
+
+    /// Listens to changes of links only.
+    pub(super) fn of_links(buffer_bytes: usize) -> io::Result<Self> {
+        Self::of_groups(libc::RTMGRP_LINK, buffer_bytes)
+    }
+
+    fn of_groups(groups: i32, buffer_bytes: usize) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         // Beyond the machine's limit only with CAP_NET_ADMIN in the initial user namespace; less does too.
         if setsockopt(&socket, sockopt::RcvBufForce, &buffer_bytes).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &buffer_bytes)?;
         }
-        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
         socket.bind(&SocketAddr::new(0, groups as u32))?;
         socket.set_non_blocking(true)?;
         Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES) })
@@ -234,7 +250,7 @@ impl AsFd for Monitor {
 }
 
 /// One datagram from the kernel; what other processes send is skipped.
-fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
     loop {
         buffer.clear();
         match socket.recv_from(buffer, 0) {
@@ -247,7 +263,7 @@ fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// The messages of a datagram.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let message = NetlinkBuffer::new_checked(rest).ok()?;
@@ -315,7 +331,7 @@ fn notice(message: &NetlinkBuffer<&[u8]>) -> Option<Notice> {
 }
 
 /// Attributes of a message whose fixed part is `header` bytes long.
-fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
     let attributes = payload.get(header..).unwrap_or_default();
     NlasIterator::new(attributes).map_while(Result::ok).map(|nla| {
         let value = nla.into_inner();
@@ -356,7 +372,7 @@ fn address(payload: &[u8]) -> Option<(KernelAddress, AddressState)> {
 /// Since Linux 5.18; not in every libc's headers.
 const IFA_PROTO: u16 = 11;
 
-fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
     match i32::from(family) {
         libc::AF_INET => Some(IpAddr::from(*value.first_chunk::<4>()?)),
         libc::AF_INET6 => Some(IpAddr::from(*value.first_chunk::<16>()?)),
