@@ -247,10 +247,13 @@ fn segment(config: &Config, me: &NodeDefinition) -> SegmentConfig {
     let peers = config.nodes().iter().filter(|node| node.name != me.name);
     let peers = peers.flat_map(|node| &node.addresses).map(SocketAddr::ip).collect();
     let by_life = config.safety().partition == Partition::Lan;
+    // The others take over no sooner than a heartbeat before the failure timeout after the last frame that came from them;
+    // by then, half a heartbeat after the silence at the latest, a machine that nobody reaches has let go.
+    let silence = failure_timeout.saturating_sub(heartbeat * 3 / 2);
     SegmentConfig {
         heartbeat,
         vips: config.vips().iter().map(|vip| Arc::clone(&vip.vip)).collect(),
-        life: by_life.then_some(LifeConfig { failure_timeout, peers }),
+        life: by_life.then_some(LifeConfig { silence, peers }),
     }
 }
 

@@ -28,7 +28,7 @@ fn watching(vips: &[&Arc<Vip>], peers: &[&str]) -> Worker {
     config.segment = SegmentConfig {
         heartbeat: HEARTBEAT,
         vips: vips.iter().map(|&vip| vip.clone()).collect(),
-        life: Some(LifeConfig { failure_timeout: TIMEOUT, peers }),
+        life: Some(LifeConfig { silence: TIMEOUT, peers }),
     };
     Worker::with(config)
 }

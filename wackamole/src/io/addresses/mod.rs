@@ -10,11 +10,12 @@ mod lifetimes;
 mod mirror;
 mod netlink;
 mod queue;
+mod releases;
 mod secondaries;
 mod segment;
 mod worker;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
@@ -33,6 +34,7 @@ use wackamole_protocol::vip::Vip;
 
 pub use self::segment::{LifeConfig, SegmentConfig};
 use crate::env::{Action, AddressEvent, Addresses, Lease, Work};
+use releases::Releases;
 use segment::Segment;
 
 /// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
@@ -122,6 +124,10 @@ pub struct NetlinkAddresses {
     wake: Arc<EventFd>,
     events: RefCell<UnboundedReceiver<AddressEvent>>,
     lease: Arc<LeaseCell>,
+    releases: Arc<Releases>,
+    gate: Option<Gate>,
+    /// The lease that the gate has not been told, because what is to be released is not shut yet.
+    held_back: Cell<Option<Lease>>,
     fences: Vec<Box<dyn Fence>>,
     segment: RefCell<Segment>,
     /// Acquires under way, by ticket: once they succeed, claims on the VIP are of interest.
@@ -142,17 +148,34 @@ impl NetlinkAddresses {
             .map_err(StartError::new("open an eventfd"))?;
         let wake = Arc::new(wake);
         let lease = Arc::new(LeaseCell::default());
-        let fences =
-            config.gate.iter().map(|gate| Box::new(gate.clone()) as Box<dyn Fence>).collect();
+        let releases = Arc::new(Releases::default());
+        let gate = config.gate.clone();
         let segment = RefCell::new(Segment::start(config.segment.clone())?);
-        let worker =
-            worker::Worker::open(config, submitted, wake.clone(), Arc::clone(&lease), report)?;
+        let worker = worker::Worker::open(
+            config,
+            submitted,
+            wake.clone(),
+            Arc::clone(&lease),
+            Arc::clone(&releases),
+            report,
+        )?;
         std::thread::Builder::new()
             .name("addresses".into())
             .spawn(move || worker.run())
             .map_err(StartError::new("start a thread"))?;
         let (events, acquires) = (RefCell::new(events), RefCell::default());
-        Ok(Self { work, wake, events, lease, fences, segment, acquires })
+        Ok(Self {
+            work,
+            wake,
+            events,
+            lease,
+            releases,
+            gate,
+            held_back: Cell::new(None),
+            fences: Vec::new(),
+            segment,
+            acquires,
+        })
     }
 
     /// From now on this fence is told of the lease too, after the gate and before the address worker.
@@ -162,6 +185,9 @@ impl NetlinkAddresses {
 
     /// Tells the watcher of the segment what a report of the worker means for it.
     fn follow(&self, event: &AddressEvent) {
+        if let Some(lease) = self.held_back.get() {
+            self.renew_gate(lease);
+        }
         match event {
             AddressEvent::Done { ticket, result } => {
                 let acquired = self.acquires.borrow_mut().remove(ticket);
@@ -173,6 +199,17 @@ impl NetlinkAddresses {
             AddressEvent::InterfacesChanged
             | AddressEvent::Claimed { .. }
             | AddressEvent::Servable { .. } => {}
+        }
+    }
+
+    /// Tells the gate of the lease, or waits with that; see [`Releases`].
+    fn renew_gate(&self, lease: Lease) {
+        let Some(gate) = &self.gate else { return };
+        if self.releases.wait() {
+            self.held_back.set(Some(lease));
+        } else {
+            self.held_back.set(None);
+            gate.renew(lease);
         }
     }
 
@@ -193,7 +230,10 @@ impl Addresses for NetlinkAddresses {
             Action::Acquire(vip) => {
                 self.acquires.borrow_mut().insert(work.ticket, Arc::clone(vip));
             }
-            Action::Release(vip) => self.segment.borrow().not_held(vip.id()),
+            Action::Release(vip) => {
+                self.releases.ask();
+                self.segment.borrow().not_held(vip.id());
+            }
             Action::CleanUp | Action::Announce(_) | Action::FenceNode(_) => {}
         }
         if self.work.send(work).is_err() {
@@ -219,6 +259,7 @@ impl Addresses for NetlinkAddresses {
     }
 
     fn renew(&self, lease: Lease) {
+        self.renew_gate(lease);
         for fence in &self.fences {
             fence.renew(lease);
         }

@@ -21,8 +21,9 @@ use super::lifetimes::{LeaseCell, Lifetimes};
 use super::mirror::{Consequences, Mirror, Notice};
 use super::netlink::{Heard, Monitor, Requests};
 use super::queue::{Batch, Queue};
+use super::releases::Releases;
 use super::{AddressesConfig, MARK, StartError};
-use crate::env::{AddressError, AddressEvent, Work};
+use crate::env::{Action, AddressError, AddressEvent, Work};
 use crate::io::clock::boot_time;
 use crate::io::gate::Doors;
 use announce::Progress;
@@ -59,6 +60,9 @@ pub(super) struct Worker {
     /// It has been told that there are too many addresses for all to have a lifetime.
     lifetimes_told: bool,
     lease: Arc<LeaseCell>,
+    releases: Arc<Releases>,
+    /// Releases taken so far.
+    releases_taken: u64,
     /// It is settled whether this kernel stores our mark.
     marks_checked: bool,
 }
@@ -72,6 +76,7 @@ impl Worker {
         submitted: Receiver<Work>,
         wake: Arc<EventFd>,
         lease: Arc<LeaseCell>,
+        releases: Arc<Releases>,
         report: UnboundedSender<AddressEvent>,
     ) -> Result<Self, StartError> {
         // Listens before it reads, so that nothing falls between.
@@ -99,6 +104,8 @@ impl Worker {
             lifetimes: Lifetimes::new(config.lifetime_seconds),
             lifetimes_told: false,
             lease,
+            releases,
+            releases_taken: 0,
             marks_checked: false,
         };
         let reading = worker.requests.dump().map_err(StartError::new("read the addresses"))?;
@@ -115,6 +122,7 @@ impl Worker {
     fn turn(&mut self) -> Result<(), Dropped> {
         self.take_submitted()?;
         self.shut_what_will_be_released();
+        self.releases.are_shut(self.releases_taken);
         self.read_notifications();
         self.renew_lifetimes();
         if self.stale || (self.progress.is_interrupted() && self.queue.only_announcements()) {
@@ -151,7 +159,10 @@ impl Worker {
     fn take_submitted(&mut self) -> Result<(), Dropped> {
         loop {
             match self.submitted.try_recv() {
-                Ok(work) => self.queue.push(work),
+                Ok(work) => {
+                    self.releases_taken += u64::from(matches!(work.action, Action::Release(_)));
+                    self.queue.push(work);
+                }
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => return Err(Dropped),
             }

@@ -51,7 +51,7 @@ impl Default for SegmentConfig {
 #[derive(Clone, Debug)]
 pub struct LifeConfig {
     /// An interface on which nothing was heard for so long shows no sign of life.
-    pub failure_timeout: Duration,
+    pub silence: Duration,
     /// Where the other nodes' daemons listen: asked for a sign where they are on the VIPs' own segment.
     pub peers: Vec<IpAddr>,
 }

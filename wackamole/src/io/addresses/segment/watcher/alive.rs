@@ -56,7 +56,7 @@ impl Alive {
             let name = &address.interface;
             if !self.interfaces.contains_key(name) {
                 let link = links.called(name).map(|(_, link)| link);
-                let life = Life::new(self.heartbeat, self.config.failure_timeout, link, now);
+                let life = Life::new(self.heartbeat, self.config.silence, link, now);
                 let interface = Interface { life, stations: Stations::default() };
                 self.interfaces.insert(name.clone(), interface);
             }
