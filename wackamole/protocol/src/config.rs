@@ -54,7 +54,7 @@ pub enum Partition {
 }
 
 /// How the primary view is told from the others, under [`Partition::Quorum`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuorumKind {
     /// More than half of the last primary view, or half with its lowest rank.
     Dynamic,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::QuorumKind;
 use crate::id::{NodeId, ViewId};
 
 use super::judge::{Claim, Refusal, Verdict, judge};
@@ -12,6 +13,7 @@ use super::rules::Rules;
 /// may say that an attempt has failed, and after a restart nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt {
+    kind: QuorumKind,
     lineage: u64,
     formed: Formed,
     missing: BTreeSet<NodeId>,
@@ -35,7 +37,7 @@ impl Attempt {
             Verdict::Refuse(refusal) => return Err(refusal),
         }
         let formed = Formed { ballot, voters: rules.ranked(members) };
-        Ok(Self { lineage: mine.lineage, formed, missing: members.clone() })
+        Ok(Self { kind: rules.kind, lineage: mine.lineage, formed, missing: members.clone() })
     }
 
     /// The view that it would be.
@@ -48,10 +50,24 @@ impl Attempt {
         self.lineage
     }
 
-    /// Counts a member's accept; the proposer's own when its record is on the disk. Returns whether all have accepted:
-    /// then, and not before, the view is formed and Install may be sent.
-    pub fn accepted_by(&mut self, member: NodeId) -> bool {
-        self.missing.remove(&member);
+    /// Whose accepts are missing.
+    pub fn awaited(&self) -> &BTreeSet<NodeId> {
+        &self.missing
+    }
+
+    /// Counts a member's accept, which carries the record that it wrote for it; the proposer's own when that is on the
+    /// disk. Returns whether all have accepted: then, and not before, the view is formed and Install may be sent.
+    ///
+    /// The record is looked at because a ballot may come twice: a proposer that crashes before its record is written
+    /// chooses it again, and an accept of the earlier proposal must not count for the other.
+    pub fn accepted_by(&mut self, member: NodeId, record: &Record) -> bool {
+        let noted = match self.kind {
+            QuorumKind::Dynamic => record.attempts.contains(&self.formed),
+            QuorumKind::Static => record.accepted == self.formed.ballot,
+        };
+        if noted && record.lineage == self.lineage {
+            self.missing.remove(&member);
+        }
         self.missing.is_empty()
     }
 

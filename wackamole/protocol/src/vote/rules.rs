@@ -151,6 +151,18 @@ pub fn deciding(view: &Formed, present: &BTreeSet<NodeId>, proxies: &Proxies) ->
         || 2 * votes == view.voters.len() && view.voters.first().is_some_and(counts)
 }
 
+/// Whether nodes that have accepted nothing later keep a view from being succeeded: the rule for the lease.
+///
+/// As [`deciding`], but a vote given away does not count if the leaver knew of anything later than the view. It may have
+/// helped to form that, and its heir would uphold what it has itself given up.
+pub fn upholding(view: &Formed, present: &BTreeSet<NodeId>, proxies: &Proxies) -> bool {
+    let gone = |leaver: &NodeId| proxies.get(leaver).is_some_and(|proxy| proxy.up_to > view.ballot);
+    let present = present.iter().copied().filter(|node| !gone(node)).collect();
+    let mut proxies = proxies.clone();
+    proxies.retain(|_, proxy| proxy.up_to <= view.ballot);
+    deciding(view, &present, &proxies)
+}
+
 /// Who has a voter's vote in a view; nobody if two gave theirs to each other.
 fn holder(voter: NodeId, view: &Formed, proxies: &Proxies) -> Option<NodeId> {
     let mut at = voter;
