@@ -185,7 +185,11 @@ fn excerpt(timeline: &str) -> String {
 
 /// The one command that shows a run again.
 pub fn reproduce(scenario: &Scenario, seed: u64) -> String {
-    format!("cargo xtask simulate {} --seed {seed} --trace", scenario.file)
+    format!(
+        "cargo xtask simulate {} --seed {seed}{} --trace",
+        scenario.file,
+        scenario.policy_option()
+    )
 }
 
 /// How much was simulated in what time.

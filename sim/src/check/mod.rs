@@ -10,11 +10,13 @@ pub mod coverage;
 pub mod exclusivity;
 pub mod leftovers;
 pub mod oddities;
+pub mod primary;
 pub mod stability;
 
 #[cfg(test)]
 mod tests;
 
+use wackamole_protocol::config::Partition;
 use wackamole_protocol::status::Status;
 use wackamole_protocol::time::Duration;
 
@@ -23,6 +25,7 @@ use crate::connectivity::Connectivity;
 use crate::journal::{Entry, What};
 use crate::scenario::Scenario;
 use crate::segment::{Daemon, Segment};
+use crate::signs::has_neighbour;
 
 /// What a checker sees of the world after a tick.
 pub struct Glance<'a> {
@@ -74,6 +77,7 @@ impl Glance<'_> {
     pub fn is_mature(&self, node: usize) -> bool {
         let Daemon::Running(since) = self.segment.daemons[node] else { return false };
         !self.segment.leaving[node]
+            && !self.scenario.nodes[node].witness
             && self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature
     }
 
@@ -90,6 +94,13 @@ impl Glance<'_> {
     /// The name of a VIP.
     pub fn vip(&self, vip: usize) -> &str {
         self.scenario.vips[vip].vip.name()
+    }
+
+    /// Every machine that runs can serve: somebody answers it on the segment, or nobody watches for that.
+    pub fn segment_whole(&self) -> bool {
+        let (lan, kernels) = (&self.segment.lan, &self.segment.kernels);
+        self.scenario.safety.partition != Partition::Lan
+            || (0..kernels.nodes()).all(|n| !self.attends(n) || has_neighbour(n, lan, kernels))
     }
 
     /// Address work of a VIP goes wrong, or did so recently: its VIPs are where they can be, not where they should be.
@@ -137,6 +148,12 @@ pub struct Measurements {
     pub merge_overlaps: usize,
     /// The longest overlap with a kernel whose daemon was dead or paused.
     pub unattended_overlap_max: Duration,
+    /// The longest overlap of two parts that the policy lets serve side by side.
+    pub split_overlap_max: Duration,
+    /// The longest overlap outside the assumptions: after a machine was stopped, or with clocks beyond the drift.
+    pub outside_overlap_max: Duration,
+    /// The longest overlap that nothing allows.
+    pub forbidden_overlap_max: Duration,
 }
 
 /// All checkers, in the order in which they look.

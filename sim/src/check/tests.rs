@@ -309,7 +309,7 @@ fn a_daemon_that_leaves_something_behind_is_found() {
     scene.segment.set_daemon(0, Daemon::Ended);
     scene.segment.journal.push(ms(5000), What::Ended { node: 0 });
     scene.at(5000);
-    scene.assert_found("leftovers: a has left and still answers for v1");
+    scene.assert_found("leftovers: a has left and still has v1");
 }
 
 #[test]
