@@ -225,13 +225,13 @@ impl Exclusivity {
             let state = |node: usize| {
                 format!("{} ({})", glance.node(node), glance.segment.daemons[node].word())
             };
-            let allowed = until.map_or(Duration::ZERO, |until| until.saturating_sub(began));
+            let allowed = until.map_or(Duration::ZERO, |until| until.saturating_sub(overlap.since));
             let text = format!(
                 "{} is answered by {} and {} for {} ms, allowed are {} ms: {why}",
                 glance.vip(vip),
                 state(x),
                 state(y),
-                (now - began).as_millis(),
+                (now - overlap.since).as_millis(),
                 allowed.as_millis(),
             );
             findings.violation("exclusivity", text);
