@@ -157,7 +157,8 @@ impl Machine {
     /// A daemon's whole life; returns after a graceful leave. Called by turmoil at each start of the host.
     ///
     /// # Errors
-    /// The socket cannot be opened or the clean-up fails, neither of which the simulated machine does.
+    /// The socket cannot be opened, the clean-up fails or the stored record is damaged, none of which happens on a
+    /// simulated machine.
     pub async fn daemon(self: Rc<Self>) -> turmoil::Result {
         let segment = Rc::clone(&self.segment);
         let network =

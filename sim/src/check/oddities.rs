@@ -75,6 +75,7 @@ impl Oddities {
             Event::Link { .. }
             | Event::PeerRestarted { .. }
             | Event::PeerLeft { .. }
+            | Event::ForcedPrimary
             | Event::Proposed { .. }
             | Event::Accepted { .. }
             | Event::Refused { .. }
