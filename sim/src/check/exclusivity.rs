@@ -28,8 +28,8 @@ pub struct Exclusivity {
     nodes: usize,
     bonds: Vec<Bond>,
     domains: Vec<Domain>,
-    /// Who was alone on the segment when last looked.
-    alone: Vec<bool>,
+    /// Who is alone on the segment, and since when.
+    alone: Vec<Option<Duration>>,
     overlaps: BTreeMap<Key, Overlap>,
     measurements: Measurements,
     look_again: bool,
@@ -54,8 +54,19 @@ struct Domain {
     joined: bool,
     /// They are joined, or not, since then.
     since: Duration,
-    /// They were apart before, and neither of them was alone.
-    met: bool,
+    /// How long one of them had been alone when they were joined; nothing if neither was.
+    alone: Option<Duration>,
+}
+
+impl Domain {
+    /// An overlap that began then is due to two parts of the segment that have come together: both served before, or
+    /// one asked the segment shortly before it was one. Whoever was alone long enough to know it served nothing.
+    fn explains(self, began: Duration, glance: &Glance<'_>) -> bool {
+        let knew = |alone: Duration| alone >= glance.scenario.timing.failure_timeout;
+        let before = began <= self.since && !self.alone.is_some_and(knew);
+        let shortly = began <= self.since + glance.bounds.merge && self.alone.is_none();
+        self.joined && self.since > Duration::ZERO && (before || shortly)
+    }
 }
 
 /// What an overlap is held to be.
@@ -87,12 +98,12 @@ struct Verdict {
 impl Exclusivity {
     /// A checker for so many nodes.
     pub fn new(nodes: usize) -> Self {
-        let domain = Domain { joined: true, since: Duration::ZERO, met: false };
+        let domain = Domain { joined: true, since: Duration::ZERO, alone: None };
         Self {
             nodes,
             bonds: vec![Bond { connected: true, ..Bond::default() }; nodes * nodes],
             domains: vec![domain; nodes * nodes],
-            alone: vec![false; nodes],
+            alone: vec![None; nodes],
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
             look_again: false,
@@ -123,13 +134,15 @@ impl Exclusivity {
                     || clients.into_iter().any(|c| lan.two_way(x, c) && lan.two_way(y, c));
                 let domain = &mut self.domains[x * self.nodes + y];
                 if domain.joined != joined {
-                    let met = joined && !self.alone[x] && !self.alone[y];
-                    *domain = Domain { joined, since: glance.now, met };
+                    let alone = self.alone[x].into_iter().chain(self.alone[y]).min();
+                    let alone = alone.map(|since| glance.now - since);
+                    *domain = Domain { joined, since: glance.now, alone };
                 }
             }
         }
         for node in 0..self.nodes {
-            self.alone[node] = !has_neighbour(node, lan, kernels);
+            let since = self.alone[node].unwrap_or(glance.now);
+            self.alone[node] = (!has_neighbour(node, lan, kernels)).then_some(since);
         }
     }
 
@@ -266,7 +279,8 @@ impl Exclusivity {
                 known.filter(|o| o.kind == Kind::Unattended).map_or(glance.now, |o| o.since);
             let mut allowed = unattended_max(x, glance).max(unattended_max(y, glance));
             // Two parts that both served have met, and one of them holds what is left of a lease.
-            if merges && (began <= domain.since && domain.met || !bond.connected) {
+            let met = began <= domain.since && domain.since > Duration::ZERO;
+            if merges && (met || !bond.connected) {
                 allowed = allowed.max(glance.scenario.timing.failure_timeout);
             }
             if allowed == Duration::ZERO {
@@ -284,7 +298,7 @@ impl Exclusivity {
         };
         let met = match glance.scenario.safety.partition {
             Partition::Component => bond.met,
-            Partition::Lan => domain.met && began <= domain.since || bond.met && domain.met,
+            Partition::Lan => domain.explains(began, glance),
             Partition::Quorum => false,
         };
         // A daemon that starts or resumes may find an overlap, but may not make one.
@@ -319,7 +333,7 @@ impl Exclusivity {
             Partition::Lan if !glance.segment.lan.two_way(x, y) => {
                 Some("the segment is in parts, and no probe joins them")
             }
-            Partition::Lan if domain.met && began <= domain.since => {
+            Partition::Lan if domain.explains(began, glance) => {
                 Some("both served before their segment was one")
             }
             Partition::Lan if glance.segment.netem.max(Knob::Loss) > 0.0 => {
