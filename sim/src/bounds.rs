@@ -34,6 +34,8 @@ pub struct Bounds {
     /// P1, outside the assumptions: for how long two may answer because their clocks differ by more than the configured
     /// drift; zero if they do not.
     pub drift_overlap: Duration,
+    /// The ratio of loss that these bounds reckon with. While more is lost, nothing is bounded.
+    pub loss: f64,
 }
 
 impl Bounds {
@@ -55,9 +57,8 @@ impl Bounds {
                 })
                 .fold(base, f64::max)
         };
-        let loss = probability(scenario.wires.loss, Knob::Loss)
-            .max(probability(scenario.wires.corrupt, Knob::Corrupt))
-            .min(0.9);
+        let lost = probability(scenario.wires.loss, Knob::Loss);
+        let loss = lost.max(probability(scenario.wires.corrupt, Knob::Corrupt)).min(0.9);
         let late = if probability(scenario.wires.reorder, Knob::Reorder) > 0.0 {
             scenario.wires.reorder_delay.max
         } else {
@@ -112,7 +113,7 @@ impl Bounds {
         let settle = mature + (scenario.balance.interval + handover) * rounds + cover;
         let aftermath = timing.failure_timeout + round_trip + timing.heartbeat;
         let drift_overlap = drift_overlap(scenario);
-        Self { merge, cover, handover, notice, settle, aftermath, drift_overlap }
+        Self { merge, cover, handover, notice, settle, aftermath, drift_overlap, loss: lost }
     }
 }
 

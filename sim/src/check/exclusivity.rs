@@ -30,6 +30,8 @@ pub struct Exclusivity {
     domains: Vec<Domain>,
     /// Who is alone on the segment, and since when.
     alone: Vec<Option<Duration>>,
+    /// When frames were lost last, or could be.
+    lossy_until: Option<Duration>,
     overlaps: BTreeMap<Key, Overlap>,
     measurements: Measurements,
     look_again: bool,
@@ -104,6 +106,7 @@ impl Exclusivity {
             bonds: vec![Bond { connected: true, ..Bond::default() }; nodes * nodes],
             domains: vec![domain; nodes * nodes],
             alone: vec![None; nodes],
+            lossy_until: None,
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
             look_again: false,
@@ -193,6 +196,9 @@ impl Exclusivity {
 
 impl Check for Exclusivity {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        if glance.segment.netem.max(Knob::Loss) > 0.0 {
+            self.lossy_until = Some(glance.now);
+        }
         if !glance.changed && !self.look_again {
             return;
         }
@@ -298,7 +304,7 @@ impl Exclusivity {
         };
         let met = match glance.scenario.safety.partition {
             Partition::Component => bond.met,
-            Partition::Lan => domain.explains(began, glance),
+            Partition::Lan => domain.explains(began, glance) || self.lossy(began, glance),
             Partition::Quorum => false,
         };
         // A daemon that starts or resumes may find an overlap, but may not make one.
@@ -306,13 +312,21 @@ impl Exclusivity {
             && since > Duration::ZERO
             && known.is_some_and(|o| o.kind != Kind::Forbidden);
         if met || found {
+            let lan = glance.scenario.safety.partition == Partition::Lan;
+            let from = if lan { since.max(began) } else { since };
             return Verdict {
                 kind: Kind::Merge,
-                until: Some(glance.deadline(since, glance.bounds.merge)),
+                until: Some(glance.deadline(from, glance.bounds.merge)),
                 why: if met { "two parts met" } else { "a daemon found its machine answering" },
             };
         }
         forbidden(began, glance)
+    }
+
+    /// Frames were lost on the segment when an overlap began, or shortly before.
+    fn lossy(&self, began: Duration, glance: &Glance<'_>) -> bool {
+        self.lossy_until
+            .is_some_and(|until| began <= until + glance.scenario.timing.failure_timeout)
     }
 
     /// Why the policy lets both parts serve, if it does.
@@ -336,9 +350,7 @@ impl Exclusivity {
             Partition::Lan if domain.explains(began, glance) => {
                 Some("both served before their segment was one")
             }
-            Partition::Lan if glance.segment.netem.max(Knob::Loss) > 0.0 => {
-                Some("probes may be lost")
-            }
+            Partition::Lan if self.lossy(began, glance) => Some("probes may have been lost"),
             Partition::Lan if safety.lan_wait_max.is_some() => {
                 Some("an answer to a probe is waited out")
             }

@@ -23,6 +23,7 @@ use wackamole_protocol::time::Duration;
 use crate::bounds::Bounds;
 use crate::connectivity::Connectivity;
 use crate::journal::{Entry, What};
+use crate::netem::Knob;
 use crate::scenario::Scenario;
 use crate::segment::{Daemon, Segment};
 use crate::signs::has_neighbour;
@@ -52,7 +53,12 @@ pub struct Glance<'a> {
 impl Glance<'_> {
     /// Nothing was done to the world since then.
     pub fn calm_since(&self) -> Duration {
-        self.disturbances.last().copied().unwrap_or_default()
+        if self.storms() { self.now } else { self.disturbances.last().copied().unwrap_or_default() }
+    }
+
+    /// More is lost than any bound reckons with.
+    pub fn storms(&self) -> bool {
+        self.segment.netem.max(Knob::Loss) > self.bounds.loss
     }
 
     /// For how long the world has been left alone.
@@ -64,6 +70,9 @@ impl Glance<'_> {
     /// may have to be detected first, because no view is agreed with the dead.
     pub fn deadline(&self, since: Duration, bound: Duration) -> Duration {
         let mut deadline = since + bound;
+        if self.storms() {
+            deadline = deadline.max(self.now + self.bounds.cover);
+        }
         for &disturbance in self.disturbances {
             let relevant = disturbance + self.bounds.cover > since && disturbance != since;
             if relevant && disturbance <= deadline {
