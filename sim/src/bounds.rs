@@ -99,7 +99,12 @@ impl Bounds {
         } else {
             Duration::ZERO
         };
-        let fenced = scenario.fences.command.map_or(Duration::ZERO, |(takes, _)| takes.max);
+        // A fence command that fails is run again after a second.
+        let fenced = scenario.fences.command.map_or(Duration::ZERO, |(takes, fails)| {
+            let runs =
+                if fails > 0.0 { (IMPROBABLE.ln() / fails.min(0.9).ln()).ceil() } else { 1.0 };
+            (takes.max + Duration::from_secs(1)) * runs as u32
+        });
         let cover = cover + hysteresis + waited_out.unwrap_or_default() + disks + fenced;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
         let announcements =

@@ -161,6 +161,11 @@ impl Fences {
         matches!(self.machines[node].guardian, Guardian::Watching | Guardian::Acting(_))
     }
 
+    /// The guardian is gone for good: the daemon may hold nothing.
+    pub fn lost(&self, node: usize) -> bool {
+        self.machines[node].guardian == Guardian::Lost
+    }
+
     /// A daemon starts and brings its guardian with it.
     pub fn daemon_starts(&mut self, node: usize) {
         let machine = &mut self.machines[node];

@@ -44,11 +44,13 @@ impl<'a> Narrator<'a> {
         let mut holder: Vec<Option<usize>> = vec![None; self.scenario.vips.len()];
         for (position, entry) in entries.iter().enumerate() {
             let line = match &entry.what {
-                What::Daemon { event: Event::ViewInstalled { view, members, .. }, .. } => {
+                What::Daemon { event: Event::ViewInstalled { view, members, primary }, .. } => {
                     if !views.insert(*view) {
                         continue;
                     }
-                    let text = format!("{} {}", self.names.view(*view), self.names.set(members));
+                    let not = if *primary { "" } else { " not primary" };
+                    let text =
+                        format!("{} {}{not}", self.names.view(*view), self.names.set(members));
                     Some(("view", text, None, String::new()))
                 }
                 What::Kernel { node, vip, change: KernelChange::Acquired } => {
@@ -242,6 +244,9 @@ impl<'a> Narrator<'a> {
                 Event::ViewLost { why } => {
                     ("view", format!("{} is in no view: {why}", self.node(*node)))
                 }
+                Event::ForcedPrimary => {
+                    ("view", format!("{} is forced to be primary", self.node(*node)))
+                }
                 Event::BalanceRound { moves } => {
                     ("balance", format!("{} moves {moves} VIPs", self.node(*node)))
                 }
@@ -307,7 +312,7 @@ impl<'a> Narrator<'a> {
                 format!("{} has restarted as {incarnation}", node(peer))
             }
             Event::PeerLeft { peer } => format!("{} has left", node(peer)),
-            Event::ForcedPrimary => "is primary by command".to_owned(),
+            Event::ForcedPrimary => "is forced to be the primary view".to_owned(),
             Event::Proposed { ballot, members } => {
                 format!("proposes {} {}", self.names.view(*ballot), self.names.set(members))
             }
@@ -315,8 +320,9 @@ impl<'a> Narrator<'a> {
             Event::Refused { ballot, by, why } => {
                 format!("{} refused by {}: {why}", self.names.view(*ballot), node(by))
             }
-            Event::ViewInstalled { view, members, .. } => {
-                format!("view {} {}", self.names.view(*view), self.names.set(members))
+            Event::ViewInstalled { view, members, primary } => {
+                let not = if *primary { "" } else { " not primary" };
+                format!("view {} {}{not}", self.names.view(*view), self.names.set(members))
             }
             Event::ViewLost { why } => format!("in no view: {why}"),
             Event::Matured { node: who } => format!("{} may own VIPs", node(who)),

@@ -687,7 +687,11 @@ fn node_config(scenario: &Scenario, node: usize) -> NodeConfig {
         timing: scenario.timing,
         balance: scenario.balance,
         multicast: scenario.multicast,
-        safety: Safety { release_margin: release_margin(scenario, node), ..scenario.safety },
+        safety: Safety {
+            release_margin: release_margin(scenario, node),
+            fences_nodes: scenario.fences.command.is_some(),
+            ..scenario.safety
+        },
     }
 }
 

@@ -39,7 +39,8 @@ impl Agreement {
 impl Check for Agreement {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
         for entry in glance.fresh {
-            let What::Daemon { node, event: Event::ViewInstalled { view, members, .. } } = &entry.what
+            let What::Daemon { node, event: Event::ViewInstalled { view, members, .. } } =
+                &entry.what
             else {
                 continue;
             };

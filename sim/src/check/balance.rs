@@ -19,13 +19,14 @@ impl Check for Balanced {
             return;
         }
         self.judged = Some(glance.calm_since());
-        if glance.sabotaged_lately() || !glance.segment_whole() {
+        if glance.sabotaged_lately() {
             return;
         }
         let component = glance.connectivity.components();
         for root in 0..component.len() {
             let members: Vec<usize> = (0..component.len())
                 .filter(|&node| component[node] == root && glance.is_mature(node))
+                .filter(|&node| glance.can_serve(node))
                 .collect();
             // What somebody holds outside is assigned inside and not acquired.
             let outside = (0..component.len())

@@ -12,8 +12,6 @@ use wackamole_protocol::time::Duration;
 
 use super::primary::Primary;
 use super::{Check, Findings, Glance};
-use crate::journal::What;
-use crate::signs::has_neighbour;
 
 /// The checker.
 pub struct Coverage {
@@ -21,8 +19,6 @@ pub struct Coverage {
     /// By component (the lowest node in it) and VIP: without a holder since then.
     gaps: Vec<Option<Gap>>,
     primary: Primary,
-    /// Nodes whose guardian is lost for good.
-    unguarded: Vec<bool>,
     look_again: bool,
 }
 
@@ -39,7 +35,6 @@ impl Coverage {
             vips,
             gaps: vec![None; nodes * vips],
             primary: Primary::default(),
-            unguarded: vec![false; nodes],
             look_again: false,
         }
     }
@@ -47,13 +42,6 @@ impl Coverage {
 
 impl Check for Coverage {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
-        for entry in glance.fresh {
-            match entry.what {
-                What::Unguarded { node } => self.unguarded[node] = true,
-                What::Started { node } => self.unguarded[node] = false,
-                _ => {}
-            }
-        }
         // Nodes mature by themselves: that makes no change, so look now and then.
         let now_and_then = glance.now.as_millis().is_multiple_of(100);
         if !glance.changed && !self.look_again && !now_and_then {
@@ -75,11 +63,7 @@ impl Check for Coverage {
                     component[other] != root && glance.attends(other) && links.reaches(other, node)
                 })
             });
-            let serves = |node: usize| {
-                glance.is_mature(node)
-                    && !self.unguarded[node]
-                    && (policy != Partition::Lan || has_neighbour(node, lan, kernels))
-            };
+            let serves = |node: usize| glance.is_mature(node) && glance.can_serve(node);
             let is_primary = match &primary {
                 None => true,
                 Some(None) => false,

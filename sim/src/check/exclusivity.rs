@@ -18,7 +18,7 @@ use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
 use super::{Check, Findings, Glance, Measurements};
-use crate::journal::What;
+use crate::journal::{KernelChange, What};
 use crate::netem::Knob;
 use crate::signs::has_neighbour;
 use crate::world::release_margin;
@@ -32,6 +32,8 @@ pub struct Exclusivity {
     alone: Vec<Option<Duration>>,
     /// When frames were lost last, or could be.
     lossy_until: Option<Duration>,
+    /// By node and VIP: when the daemon acquired it last.
+    acquired: BTreeMap<(usize, usize), Duration>,
     overlaps: BTreeMap<Key, Overlap>,
     measurements: Measurements,
     look_again: bool,
@@ -56,19 +58,8 @@ struct Domain {
     joined: bool,
     /// They are joined, or not, since then.
     since: Duration,
-    /// How long one of them had been alone when they were joined; nothing if neither was.
-    alone: Option<Duration>,
-}
-
-impl Domain {
-    /// An overlap that began then is due to two parts of the segment that have come together: both served before, or
-    /// one asked the segment shortly before it was one. Whoever was alone long enough to know it served nothing.
-    fn explains(self, began: Duration, glance: &Glance<'_>) -> bool {
-        let knew = |alone: Duration| alone >= glance.scenario.timing.failure_timeout;
-        let before = began <= self.since && !self.alone.is_some_and(knew);
-        let shortly = began <= self.since + glance.bounds.merge && self.alone.is_none();
-        self.joined && self.since > Duration::ZERO && (before || shortly)
-    }
+    /// Since when each of them had been alone when they were joined, if it was.
+    alone: [Option<Duration>; 2],
 }
 
 /// What an overlap is held to be.
@@ -100,13 +91,14 @@ struct Verdict {
 impl Exclusivity {
     /// A checker for so many nodes.
     pub fn new(nodes: usize) -> Self {
-        let domain = Domain { joined: true, since: Duration::ZERO, alone: None };
+        let domain = Domain { joined: true, since: Duration::ZERO, alone: [None; 2] };
         Self {
             nodes,
             bonds: vec![Bond { connected: true, ..Bond::default() }; nodes * nodes],
             domains: vec![domain; nodes * nodes],
             alone: vec![None; nodes],
             lossy_until: None,
+            acquired: BTreeMap::new(),
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
             look_again: false,
@@ -137,8 +129,7 @@ impl Exclusivity {
                     || clients.into_iter().any(|c| lan.two_way(x, c) && lan.two_way(y, c));
                 let domain = &mut self.domains[x * self.nodes + y];
                 if domain.joined != joined {
-                    let alone = self.alone[x].into_iter().chain(self.alone[y]).min();
-                    let alone = alone.map(|since| glance.now - since);
+                    let alone = [self.alone[x], self.alone[y]];
                     *domain = Domain { joined, since: glance.now, alone };
                 }
             }
@@ -198,6 +189,11 @@ impl Check for Exclusivity {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
         if glance.segment.netem.max(Knob::Loss) > 0.0 {
             self.lossy_until = Some(glance.now);
+        }
+        for entry in glance.fresh {
+            if let What::Kernel { node, vip, change: KernelChange::Acquired } = entry.what {
+                self.acquired.insert((node, vip), entry.at);
+            }
         }
         if !glance.changed && !self.look_again {
             return;
@@ -265,18 +261,19 @@ impl Exclusivity {
 
     fn verdict(
         &self,
-        (_, x, y): Key,
+        key: Key,
         began: Duration,
         known: Option<Overlap>,
         glance: &Glance<'_>,
     ) -> Verdict {
+        let (_, x, y) = key;
         let bond = self.bonds[x * self.nodes + y];
         let domain = self.domains[x * self.nodes + y];
         let attended = glance.attends(x) && glance.attends(y);
         if let Some(verdict) = thawed(x, y, began, glance) {
             return verdict;
         }
-        if let Some(why) = self.split(x, y, began, glance) {
+        if let Some(why) = self.split(key, began, glance) {
             return Verdict { kind: Kind::Split, until: None, why };
         }
         let merges = glance.scenario.safety.partition != Partition::Quorum;
@@ -304,7 +301,7 @@ impl Exclusivity {
         };
         let met = match glance.scenario.safety.partition {
             Partition::Component => bond.met,
-            Partition::Lan => domain.explains(began, glance) || self.lossy(began, glance),
+            Partition::Lan => self.joining(key, began, glance) || self.lossy(began, glance),
             Partition::Quorum => false,
         };
         // A daemon that starts or resumes may find an overlap, but may not make one.
@@ -323,6 +320,20 @@ impl Exclusivity {
         forbidden(began, glance)
     }
 
+    /// Under `lan`: an overlap that began then is due to two parts of the segment that have come together. Both served
+    /// before, or one had asked the segment shortly before it was one. Whoever is alone has no right to anything new.
+    fn joining(&self, (vip, x, y): Key, began: Duration, glance: &Glance<'_>) -> bool {
+        let domain = self.domains[x * self.nodes + y];
+        let honest = |node: usize, alone: Option<Duration>| {
+            let acquired = self.acquired.get(&(node, vip));
+            alone.is_none_or(|alone| acquired.is_some_and(|&acquired| acquired <= alone))
+        };
+        let before =
+            began <= domain.since && honest(x, domain.alone[0]) && honest(y, domain.alone[1]);
+        let shortly = began <= domain.since + glance.bounds.merge && domain.alone == [None, None];
+        domain.joined && domain.since > Duration::ZERO && (before || shortly)
+    }
+
     /// Frames were lost on the segment when an overlap began, or shortly before.
     fn lossy(&self, began: Duration, glance: &Glance<'_>) -> bool {
         self.lossy_until
@@ -330,15 +341,9 @@ impl Exclusivity {
     }
 
     /// Why the policy lets both parts serve, if it does.
-    fn split(
-        &self,
-        x: usize,
-        y: usize,
-        began: Duration,
-        glance: &Glance<'_>,
-    ) -> Option<&'static str> {
+    fn split(&self, key: Key, began: Duration, glance: &Glance<'_>) -> Option<&'static str> {
+        let (_, x, y) = key;
         let connected = self.bonds[x * self.nodes + y].connected;
-        let domain = self.domains[x * self.nodes + y];
         let safety = &glance.scenario.safety;
         match safety.partition {
             Partition::Quorum => None,
@@ -347,7 +352,7 @@ impl Exclusivity {
             Partition::Lan if !glance.segment.lan.two_way(x, y) => {
                 Some("the segment is in parts, and no probe joins them")
             }
-            Partition::Lan if domain.explains(began, glance) => {
+            Partition::Lan if self.joining(key, began, glance) => {
                 Some("both served before their segment was one")
             }
             Partition::Lan if self.lossy(began, glance) => Some("probes may have been lost"),

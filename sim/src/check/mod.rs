@@ -105,11 +105,13 @@ impl Glance<'_> {
         self.scenario.vips[vip].vip.name()
     }
 
-    /// Every machine that runs can serve: somebody answers it on the segment, or nobody watches for that.
-    pub fn segment_whole(&self) -> bool {
+    /// The machine has what it takes to serve: a guardian if it is meant to have one, and under `lan` somebody who answers
+    /// it on the segment.
+    pub fn can_serve(&self, node: usize) -> bool {
         let (lan, kernels) = (&self.segment.lan, &self.segment.kernels);
-        self.scenario.safety.partition != Partition::Lan
-            || (0..kernels.nodes()).all(|n| !self.attends(n) || has_neighbour(n, lan, kernels))
+        !self.segment.fences.lost(node)
+            && (self.scenario.safety.partition != Partition::Lan
+                || has_neighbour(node, lan, kernels))
     }
 
     /// Address work of a VIP goes wrong, or did so recently: its VIPs are where they can be, not where they should be.
