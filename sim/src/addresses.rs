@@ -9,9 +9,11 @@ use wackamole::env::{Action, AddressError, AddressEvent, Addresses, Lease, Work}
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
 
+use crate::air::mac;
 use crate::clock::world_time;
+use crate::journal::{KernelChange, What};
 use crate::rng::{Rng, Span};
-use crate::segment::{SabotageKind, SharedSegment};
+use crate::segment::{News, SabotageKind, SharedSegment};
 
 /// One daemon's address worker.
 ///
@@ -22,9 +24,29 @@ pub struct SimAddresses {
     node: usize,
     segment: SharedSegment,
     vips: Rc<Vec<VipId>>,
-    operation: Span,
+    pace: Pace,
     worker: RefCell<Worker>,
     bell: Rc<Notify>,
+}
+
+/// How long a machine's address work takes.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// One piece of work on one VIP.
+    pub operation: Span,
+    /// The operator's fence command, if there is one.
+    pub fence: Option<FenceCommand>,
+}
+
+/// An operator's fence command.
+#[derive(Clone, Debug)]
+pub struct FenceCommand {
+    /// What it takes.
+    pub takes: Span,
+    /// The probability that it fails.
+    pub fails: f64,
+    /// The nodes that it can switch off, by index.
+    pub names: Rc<Vec<String>>,
 }
 
 struct Worker {
@@ -54,7 +76,7 @@ impl SimAddresses {
         node: usize,
         segment: SharedSegment,
         vips: Rc<Vec<VipId>>,
-        operation: Span,
+        pace: Pace,
         rng: Rng,
     ) -> Self {
         let bell = segment.borrow().bell(node);
@@ -64,7 +86,7 @@ impl SimAddresses {
             rng,
             hung_until: BTreeMap::new(),
         };
-        Self { node, segment, vips, operation, worker: RefCell::new(worker), bell }
+        Self { node, segment, vips, pace, worker: RefCell::new(worker), bell }
     }
 
     fn index(&self, vip: VipId) -> usize {
@@ -73,8 +95,8 @@ impl SimAddresses {
 
     /// Does the next piece of work if it is due.
     fn advance(&self, now: Duration) -> Next {
-        if let Some(vip) = self.segment.borrow_mut().next_deleted(self.node) {
-            return Next::Event(AddressEvent::Vanished(self.vips[vip]));
+        if let Some(news) = self.segment.borrow_mut().next_news(self.node) {
+            return Next::Event(self.event(news));
         }
         let mut worker = self.worker.borrow_mut();
         let Worker { jobs, hung_until, .. } = &mut *worker;
@@ -107,20 +129,49 @@ impl SimAddresses {
             if let Some(vip) = job.vip {
                 hung_until.remove(&vip);
             }
-            let result = self.execute(now, &job);
+            let result = self.execute(now, &job, &mut worker.rng);
             return Next::Event(AddressEvent::Done { ticket: job.ticket, result });
         }
         wake.map_or(Next::Idle, Next::At)
     }
 
-    fn execute(&self, now: Duration, job: &Job) -> Result<(), AddressError> {
+    fn event(&self, news: News) -> AddressEvent {
+        match news {
+            News::Vanished(vip) => AddressEvent::Vanished(self.vips[vip]),
+            News::Heard(heard) => AddressEvent::Claimed {
+                vip: self.vips[heard.vip],
+                by: heard.by,
+                ours: mac(self.node),
+                claim: heard.claim,
+            },
+            News::Servable(why) => {
+                AddressEvent::Servable { vips: self.vips.to_vec(), why_not: why.map(str::to_owned) }
+            }
+            News::InterfacesChanged => AddressEvent::InterfacesChanged,
+        }
+    }
+
+    fn execute(&self, now: Duration, job: &Job, rng: &mut Rng) -> Result<(), AddressError> {
         let mut segment = self.segment.borrow_mut();
+        if let Action::FenceNode(target) = &job.action {
+            let Some(command) = &self.pace.fence else { return Ok(()) };
+            let worked = !rng.chance(command.fails);
+            let (node, target) = (self.node, target.clone());
+            let index = command.names.iter().position(|name| *name == target);
+            segment.fenced.extend(index.filter(|_| worked));
+            segment.journal.push(now, What::FenceCommand { node, target, worked });
+            return if worked {
+                Ok(())
+            } else {
+                Err(AddressError::Other("the fence command failed".to_owned()))
+            };
+        }
         let Some(vip) = job.vip else {
-            segment.clean_up(now, self.node);
+            segment.clear(now, self.node, KernelChange::CleanedUp);
             return Ok(());
         };
         let refused = segment.sabotage(now, self.node, vip).is_some();
-        let present = segment.kernels.answers(self.node, vip);
+        let present = segment.kernels.has(self.node, vip);
         match &job.action {
             // Whatever a kernel refuses, an address that is not there is released.
             Action::Release(_) if !present => {}
@@ -130,8 +181,8 @@ impl SimAddresses {
             Action::Acquire(_) => segment.acquire(now, self.node, vip),
             Action::Release(_) => segment.release(now, self.node, vip),
             Action::Announce(_) => segment.announce(now, self.node, vip),
-            Action::Probe(_) => {}
-            Action::FenceNode(_) | Action::CleanUp => segment.clean_up(now, self.node),
+            Action::Probe(_) => segment.probe(now, self.node, vip),
+            Action::FenceNode(_) | Action::CleanUp => {}
         }
         Ok(())
     }
@@ -140,22 +191,29 @@ impl SimAddresses {
 impl Addresses for SimAddresses {
     fn submit(&self, work: Work) {
         let vip = match &work.action {
-            Action::CleanUp => None,
-            Action::FenceNode(_) => None,
+            Action::CleanUp | Action::FenceNode(_) => None,
             Action::Acquire(vip)
             | Action::Release(vip)
             | Action::Announce(vip)
             | Action::Probe(vip) => Some(self.index(vip.id())),
         };
         let mut worker = self.worker.borrow_mut();
-        let started = worker.busy_until.max(world_time());
-        let due = started + self.operation.draw(&mut worker.rng);
-        worker.busy_until = due;
+        let due = if let Action::FenceNode(_) = &work.action {
+            // A process of its own, which nothing else waits for.
+            let takes = self.pace.fence.as_ref().map(|c| c.takes.draw(&mut worker.rng));
+            world_time() + takes.unwrap_or_default()
+        } else {
+            let started = worker.busy_until.max(world_time());
+            worker.busy_until = started + self.pace.operation.draw(&mut worker.rng);
+            worker.busy_until
+        };
         worker.jobs.push_back(Job { ticket: work.ticket, action: work.action, vip, due });
         self.bell.notify_one();
     }
 
-    fn renew(&self, _lease: Lease) {}
+    fn renew(&self, lease: Lease) {
+        self.segment.borrow_mut().renew(world_time(), self.node, lease);
+    }
 
     async fn next(&self) -> AddressEvent {
         loop {

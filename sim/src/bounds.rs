@@ -3,6 +3,7 @@
 //! Every bound is the promise of design.md §2 plus what the simulated world adds: address operations take their time, and
 //! nothing is timed more finely than one tick. Loss adds what the repetitions of a lost message take.
 
+use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
 use crate::fault::Fault;
@@ -30,6 +31,11 @@ pub struct Bounds {
     pub settle: Duration,
     /// How long a datagram or its consequences may still be under way after a disturbance.
     pub aftermath: Duration,
+    /// P1, outside the assumptions: for how long two may answer because their clocks differ by more than the configured
+    /// drift; zero if they do not.
+    pub drift_overlap: Duration,
+    /// The ratio of loss that these bounds reckon with. While more is lost, nothing is bounded.
+    pub loss: f64,
 }
 
 impl Bounds {
@@ -51,9 +57,8 @@ impl Bounds {
                 })
                 .fold(base, f64::max)
         };
-        let loss = probability(scenario.wires.loss, Knob::Loss)
-            .max(probability(scenario.wires.corrupt, Knob::Corrupt))
-            .min(0.9);
+        let lost = probability(scenario.wires.loss, Knob::Loss);
+        let loss = lost.max(probability(scenario.wires.corrupt, Knob::Corrupt)).min(0.9);
         let late = if probability(scenario.wires.reorder, Knob::Reorder) > 0.0 {
             scenario.wires.reorder_delay.max
         } else {
@@ -83,6 +88,24 @@ impl Bounds {
         let debt =
             if one_way { timing.failure_timeout + 4 * timing.heartbeat } else { Duration::ZERO };
         let cover = cover + debt;
+        let safety = &scenario.safety;
+        // Two signs of life half a heartbeat apart, noticed at one of them; probes once a heartbeat.
+        let hysteresis =
+            if safety.partition == Partition::Lan { 3 * timing.heartbeat } else { Duration::ZERO };
+        let waited_out = safety.lan_wait_max.filter(|_| safety.partition == Partition::Lan);
+        // An accept and an install wait for a disk each, and there may be a second attempt.
+        let disks = if safety.partition == Partition::Quorum {
+            6 * scenario.sync.max
+        } else {
+            Duration::ZERO
+        };
+        // A fence command that fails is run again after a second.
+        let fenced = scenario.fences.command.map_or(Duration::ZERO, |(takes, fails)| {
+            let runs =
+                if fails > 0.0 { (IMPROBABLE.ln() / fails.min(0.9).ln()).ceil() } else { 1.0 };
+            (takes.max + Duration::from_secs(1)) * runs as u32
+        });
+        let cover = cover + hysteresis + waited_out.unwrap_or_default() + disks + fenced;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
         let announcements =
             if loss > 0.0 { Duration::from_millis(1_100 + 2_200 + 4_400) } else { Duration::ZERO };
@@ -94,6 +117,24 @@ impl Bounds {
         let mature = timing.mature + cover;
         let settle = mature + (scenario.balance.interval + handover) * rounds + cover;
         let aftermath = timing.failure_timeout + round_trip + timing.heartbeat;
-        Self { merge, cover, handover, notice, settle, aftermath }
+        let drift_overlap = drift_overlap(scenario);
+        Self { merge, cover, handover, notice, settle, aftermath, drift_overlap, loss: lost }
     }
+}
+
+/// A lease on the slowest clock against a promise on the fastest one, if the two differ by more than is configured: the
+/// first ends after `promise × (1 − drift) / slowest` of true time, the second after `promise / fastest`.
+fn drift_overlap(scenario: &Scenario) -> Duration {
+    let written = scenario.nodes.iter().map(|node| node.drift_ppm);
+    let changed = scenario.steps.iter().filter_map(|step| match &step.fault {
+        Fault::Drift { ppm, .. } => Some(*ppm),
+        _ => None,
+    });
+    let rates = written.chain(changed).map(|ppm| 1.0 + ppm as f64 / 1e6);
+    let (slowest, fastest) =
+        rates.fold((1.0_f64, 1.0_f64), |(slow, fast), rate| (slow.min(rate), fast.max(rate)));
+    let promise = scenario.timing.failure_timeout.as_secs_f64();
+    let lease = promise * (1.0 - f64::from(scenario.safety.drift_ppm) / 1e6) / slowest;
+    let beyond = lease - promise / fastest;
+    if beyond <= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(beyond) + 2 * TICK }
 }

@@ -16,16 +16,25 @@ pub struct Oscillator {
     true_base: Duration,
     shown_base: Duration,
     drift_ppm: i64,
+    stopped: bool,
 }
 
 impl Oscillator {
     /// Changes the drift from now on; a fast clock has a positive one.
     pub fn set_drift(&mut self, now: Duration, drift_ppm: i64) {
-        *self = Self { true_base: now, shown_base: self.shown(now), drift_ppm };
+        *self = Self { true_base: now, shown_base: self.shown(now), drift_ppm, ..*self };
+    }
+
+    /// The hypervisor stops the machine and its clock with it, or lets both go on.
+    pub fn set_stopped(&mut self, now: Duration, stopped: bool) {
+        *self = Self { true_base: now, shown_base: self.shown(now), stopped, ..*self };
     }
 
     /// What the clock shows at a true time.
     pub fn shown(&self, now: Duration) -> Duration {
+        if self.stopped {
+            return self.shown_base;
+        }
         let elapsed = now.saturating_sub(self.true_base);
         self.shown_base + scale(elapsed, 1_000_000 + self.drift_ppm, 1_000_000)
     }
@@ -118,6 +127,17 @@ mod tests {
         oscillator.set_drift(s(20), -1_000);
         assert_eq!(oscillator.shown(s(20)), s(20) + Duration::from_millis(10));
         assert_eq!(oscillator.shown(s(30)), s(30));
+    }
+
+    #[test]
+    fn a_stopped_clock_goes_on_where_it_stood() {
+        let mut oscillator = Oscillator::default();
+        oscillator.set_drift(s(0), 500_000);
+        oscillator.set_stopped(s(10), true);
+        assert_eq!(oscillator.shown(s(10)), s(15));
+        assert_eq!(oscillator.shown(s(40)), s(15));
+        oscillator.set_stopped(s(40), false);
+        assert_eq!(oscillator.shown(s(42)), s(18));
     }
 
     #[test]

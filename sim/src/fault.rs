@@ -6,7 +6,7 @@ use crate::links::Station;
 use crate::netem::Knob;
 use crate::rng::Span;
 use crate::scenario::text::duration_text;
-use crate::segment::SabotageKind;
+use crate::segment::{Net, SabotageKind};
 
 /// One thing that is done to the world between two ticks.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,19 +23,39 @@ pub enum Fault {
     Pause(Vec<usize>),
     /// SIGCONT.
     Resume(Vec<usize>),
+    /// SIGKILL for the guardians alone.
+    KillGuardian(Vec<usize>),
+    /// SIGSTOP for the guardians alone.
+    PauseGuardian(Vec<usize>),
+    /// SIGCONT for the guardians.
+    ResumeGuardian(Vec<usize>),
+    /// The hypervisor stops machines with everything on them, their clocks included.
+    PauseMachine(Vec<usize>),
+    /// It lets them go on.
+    ResumeMachine(Vec<usize>),
+    /// What the daemons have stored is gone.
+    DiskLost(Vec<usize>),
+    /// Switch ports stop forwarding; the machines see a carrier.
+    PortDead(Net, Vec<usize>),
+    /// Cables are pulled.
+    CarrierLost(Net, Vec<usize>),
+    /// Switch ports forward again.
+    PortBack(Net, Vec<usize>),
     /// Stations of different groups no longer reach each other.
-    Partition(Vec<Vec<Station>>),
+    Partition(Net, Vec<Vec<Station>>),
     /// One direction of one link fails.
     Cut {
+        /// On which network.
+        net: Net,
         /// The sender.
         from: Station,
         /// Who no longer hears it.
         to: Station,
     },
-    /// All links work again.
-    HealAll,
+    /// All links work again; dead ports stay dead.
+    HealAll(Net),
     /// Both directions of all links among these stations work again.
-    Heal(Vec<Station>),
+    Heal(Net, Vec<Station>),
     /// The wires treat datagrams differently from now on.
     Impair {
         /// On which directed link; on all if there is none.
@@ -83,13 +103,22 @@ impl Fault {
             | Self::Restart(nodes)
             | Self::Stop(nodes)
             | Self::Pause(nodes)
-            | Self::Resume(nodes) => nodes.clone(),
+            | Self::Resume(nodes)
+            | Self::KillGuardian(nodes)
+            | Self::PauseGuardian(nodes)
+            | Self::ResumeGuardian(nodes)
+            | Self::PauseMachine(nodes)
+            | Self::ResumeMachine(nodes)
+            | Self::DiskLost(nodes)
+            | Self::PortDead(_, nodes)
+            | Self::CarrierLost(_, nodes)
+            | Self::PortBack(_, nodes) => nodes.clone(),
             Self::Drift { node, .. } | Self::AddressError { node, .. } => vec![*node],
             Self::FlushAddress { node, .. } => node.iter().copied().collect(),
-            Self::Partition(_)
+            Self::Partition(..)
             | Self::Cut { .. }
-            | Self::HealAll
-            | Self::Heal(_)
+            | Self::HealAll(_)
+            | Self::Heal(..)
             | Self::Impair { .. }
             | Self::Latency(_) => Vec::new(),
         }
@@ -107,13 +136,24 @@ impl Fault {
             Self::Stop(nodes) => format!("stop (SIGTERM): {}", list(nodes)),
             Self::Pause(nodes) => format!("pause (SIGSTOP): {}", list(nodes)),
             Self::Resume(nodes) => format!("resume (SIGCONT): {}", list(nodes)),
-            Self::Partition(groups) => {
+            Self::KillGuardian(nodes) => format!("kill -9 of the guardian: {}", list(nodes)),
+            Self::PauseGuardian(nodes) => format!("pause of the guardian: {}", list(nodes)),
+            Self::ResumeGuardian(nodes) => format!("resume of the guardian: {}", list(nodes)),
+            Self::PauseMachine(nodes) => format!("machine stopped by its host: {}", list(nodes)),
+            Self::ResumeMachine(nodes) => format!("machine goes on: {}", list(nodes)),
+            Self::DiskLost(nodes) => format!("disk lost: {}", list(nodes)),
+            Self::PortDead(_, nodes) => format!("port silently dead: {}", list(nodes)),
+            Self::CarrierLost(_, nodes) => format!("carrier lost: {}", list(nodes)),
+            Self::PortBack(_, nodes) => format!("port back: {}", list(nodes)),
+            Self::Partition(net, groups) => {
                 let groups: Vec<_> = groups.iter().map(|group| list(group)).collect();
-                format!("partition: {}", groups.join(" | "))
+                format!("partition{}: {}", of(*net), groups.join(" | "))
             }
-            Self::Cut { from, to } => format!("cut: {} -> {}", stations[*from], stations[*to]),
-            Self::HealAll => "heal: all links".to_owned(),
-            Self::Heal(healed) => format!("heal: links among {}", list(healed)),
+            Self::Cut { net, from, to } => {
+                format!("cut{}: {} -> {}", of(*net), stations[*from], stations[*to])
+            }
+            Self::HealAll(net) => format!("heal{}: all links", of(*net)),
+            Self::Heal(net, healed) => format!("heal{}: links among {}", of(*net), list(healed)),
             Self::Impair { link, knob, ratio } => {
                 let what = match knob {
                     Knob::Loss => "loss",
@@ -147,5 +187,14 @@ impl Fault {
                 format!("addresses of {} deleted by hand on {place}", vips[*vip])
             }
         }
+    }
+}
+
+/// Which wires, where there are several.
+fn of(net: Net) -> &'static str {
+    match net {
+        Net::Both => "",
+        Net::Heartbeats => " of the heartbeat path",
+        Net::Segment => " of the segment",
     }
 }

@@ -66,6 +66,41 @@ pub enum What {
         /// Which VIP.
         vip: usize,
     },
+    /// A machine asked the segment who answers for a VIP.
+    Probed {
+        /// Whose.
+        node: usize,
+        /// Which VIP.
+        vip: usize,
+    },
+    /// A machine finds that its VIPs cannot be served from there, or can again.
+    Servable {
+        /// Which.
+        node: usize,
+        /// Why not.
+        why: Option<&'static str>,
+    },
+    /// A daemon finds that it has lost its guardian and cannot get another.
+    Unguarded {
+        /// Where.
+        node: usize,
+    },
+    /// A guardian did its work.
+    Guarded {
+        /// Whose.
+        node: usize,
+        /// The daemon was still there, and was killed.
+        killed: bool,
+    },
+    /// A fence command has ended.
+    FenceCommand {
+        /// Where it ran.
+        node: usize,
+        /// Against whom.
+        target: String,
+        /// It did what it should.
+        worked: bool,
+    },
     /// A client no longer gets an answer from a VIP.
     Dark {
         /// Which client.
@@ -133,6 +168,10 @@ pub enum KernelChange {
     CleanedUp,
     /// Somebody else removed them.
     Deleted,
+    /// The guardian removed them.
+    Guarded,
+    /// Their lifetime ended and the kernel removed them.
+    Expired,
     /// The machine lost power.
     PowerLost,
 }

@@ -1,19 +1,33 @@
 //! The address tables of the machines. A table belongs to the kernel: it survives the daemon, and vanishes only with the
-//! power.
+//! power or through a fence.
+//!
+//! To *have* an address and to *answer* for it are two things: a shut gate drops what comes for it, and a machine that its
+//! hypervisor has stopped answers nobody.
 
 /// All machines' address tables.
 #[derive(Clone, Debug)]
 pub struct Kernels {
     vips: usize,
     powered: Vec<bool>,
+    frozen: Vec<bool>,
+    shut: Vec<bool>,
     holds: Vec<bool>,
+    counts: Vec<usize>,
     version: u64,
 }
 
 impl Kernels {
     /// Machines without power and with empty tables.
     pub fn new(nodes: usize, vips: usize) -> Self {
-        Self { vips, powered: vec![false; nodes], holds: vec![false; nodes * vips], version: 0 }
+        Self {
+            vips,
+            powered: vec![false; nodes],
+            frozen: vec![false; nodes],
+            shut: vec![false; nodes],
+            holds: vec![false; nodes * vips],
+            counts: vec![0; nodes],
+            version: 0,
+        }
     }
 
     /// Grows with each change.
@@ -36,9 +50,29 @@ impl Kernels {
         self.powered[node]
     }
 
+    /// The machine is on and runs.
+    pub fn runs(&self, node: usize) -> bool {
+        self.powered[node] && !self.frozen[node]
+    }
+
     /// The machine's kernel answers for the VIP, whatever its daemon is doing.
     pub fn answers(&self, node: usize, vip: usize) -> bool {
-        self.powered[node] && self.holds[node * self.vips + vip]
+        self.runs(node) && !self.shut[node] && self.has(node, vip)
+    }
+
+    /// The VIP is in the machine's table, whether the machine answers for it or not.
+    pub fn has(&self, node: usize, vip: usize) -> bool {
+        self.holds[node * self.vips + vip]
+    }
+
+    /// How many VIPs are in the machine's table.
+    pub fn count(&self, node: usize) -> usize {
+        self.counts[node]
+    }
+
+    /// The VIPs in the machine's table.
+    pub fn table(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.vips).filter(move |&vip| self.has(node, vip))
     }
 
     /// Everybody whose kernel answers for the VIP.
@@ -59,9 +93,11 @@ impl Kernels {
 
     /// Switches a machine off; its table is gone. Returns what it held.
     pub fn power_off(&mut self, node: usize) -> Vec<usize> {
-        let held = self.held_by(node).collect();
+        let held = self.table(node).collect();
         self.holds[node * self.vips..(node + 1) * self.vips].fill(false);
+        self.counts[node] = 0;
         self.powered[node] = false;
+        self.frozen[node] = false;
         self.version += 1;
         held
     }
@@ -71,8 +107,26 @@ impl Kernels {
         let entry = &mut self.holds[node * self.vips + vip];
         let changed = *entry != held;
         *entry = held;
+        if changed {
+            self.version += 1;
+            let count = &mut self.counts[node];
+            *count = if held { *count + 1 } else { *count - 1 };
+        }
+        changed
+    }
+
+    /// Shuts or opens the machine's gate. Returns whether that changed anything.
+    pub fn set_shut(&mut self, node: usize, shut: bool) -> bool {
+        let changed = self.shut[node] != shut;
+        self.shut[node] = shut;
         self.version += u64::from(changed);
         changed
+    }
+
+    /// The hypervisor stops the machine, or lets it go on.
+    pub fn set_frozen(&mut self, node: usize, frozen: bool) {
+        self.frozen[node] = frozen;
+        self.version += 1;
     }
 }
 
@@ -92,7 +146,24 @@ mod tests {
         assert_eq!(kernels.power_off(0), [1]);
         kernels.power_on(0);
 
-        assert_eq!(kernels.held_by(0).count(), 0);
+        assert_eq!((kernels.held_by(0).count(), kernels.count(0)), (0, 0));
+    }
+
+    #[test]
+    fn a_shut_gate_and_a_stopped_machine_answer_nobody_and_forget_nothing() {
+        let mut kernels = Kernels::new(1, 2);
+        kernels.power_on(0);
+        kernels.set(0, 1, true);
+
+        assert!(kernels.set_shut(0, true) && !kernels.set_shut(0, true));
+        assert!(!kernels.answers(0, 1) && kernels.has(0, 1));
+        kernels.set_shut(0, false);
+        kernels.set_frozen(0, true);
+        assert!(!kernels.answers(0, 1) && kernels.holders(1).next().is_none());
+        kernels.set_frozen(0, false);
+
+        assert!(kernels.answers(0, 1));
+        assert_eq!((kernels.count(0), kernels.table(0).collect::<Vec<_>>()), (1, vec![1]));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! - [`scenario`] reads a story from a TOML file and draws one seed's course of events ([`fault`]);
 //! - [`world`] runs it: [`machine`] starts daemons on [`network`], [`clock`] and [`addresses`], the three simulated traits;
-//! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`], [`clients`], and the [`journal`] of what happened;
+//! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`] with their [`fences`], frames on the [`air`], [`signs`] of
+//!   life, [`clients`], and the [`journal`] of what happened;
 //! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
 //! - [`sweep`] runs many seeds, [`report`], [`narrate`] and [`picture`] show what came of them.
 //!
 //! One seed determines everything, to the byte. docs/simulation.md tells how to use it.
 
 pub mod addresses;
+pub mod air;
 pub mod bounds;
 pub mod check;
 pub mod clients;
@@ -16,6 +18,7 @@ pub mod clock;
 pub mod connectivity;
 pub mod disk;
 pub mod fault;
+pub mod fences;
 pub mod gate;
 pub mod journal;
 pub mod kernels;
@@ -30,6 +33,7 @@ pub mod report;
 pub mod rng;
 pub mod scenario;
 pub mod segment;
+pub mod signs;
 pub mod stopwatch;
 pub mod sweep;
 pub mod world;

@@ -1,7 +1,7 @@
-//! Who reaches whom: the wiring of the segment, one switch for each ordered pair of stations.
+//! Who reaches whom: the wiring of one network, a switch for each ordered pair of stations and a port for each station.
 //!
-//! Stations are the nodes (first) and the clients (after them). Datagrams between daemons, announcements to clients and
-//! the clients' own traffic all follow this one table, so that a partition is the same for all of them.
+//! Stations are the nodes (first) and the clients (after them). The daemons' datagrams follow one table; announcements,
+//! probes and the clients' traffic another, which is the same wherever a scenario does not give them a segment of their own.
 
 /// A machine on the segment: node `i` is station `i`, client `j` is station `nodes + j`.
 pub type Station = usize;
@@ -12,6 +12,7 @@ pub struct Links {
     nodes: usize,
     stations: usize,
     up: Vec<bool>,
+    port: Vec<bool>,
     component: Vec<usize>,
     version: u64,
 }
@@ -24,6 +25,7 @@ impl Links {
             nodes,
             stations,
             up: vec![true; stations * stations],
+            port: vec![true; stations],
             component: vec![0; nodes],
             version: 0,
         }
@@ -46,7 +48,18 @@ impl Links {
 
     /// What `from` sends arrives at `to`.
     pub fn reaches(&self, from: Station, to: Station) -> bool {
-        self.up[from * self.stations + to]
+        self.up[from * self.stations + to] && (self.port[from] && self.port[to] || from == to)
+    }
+
+    /// The station's switch port forwards.
+    pub fn port(&self, station: Station) -> bool {
+        self.port[station]
+    }
+
+    /// A switch port forwards from now on, or no longer.
+    pub fn set_port(&mut self, station: Station, forwards: bool) {
+        self.port[station] = forwards;
+        self.changed();
     }
 
     /// Both directions work.
@@ -93,7 +106,7 @@ impl Links {
         self.changed();
     }
 
-    /// Everybody reaches everybody again.
+    /// Every link works again; what a dead port keeps apart stays apart.
     pub fn heal_all(&mut self) {
         self.up.fill(true);
         self.changed();
@@ -105,9 +118,7 @@ impl Links {
 
     fn changed(&mut self) {
         self.version += 1;
-        self.component = components(self.nodes, |a, b| {
-            self.up[a * self.stations + b] && self.up[b * self.stations + a]
-        });
+        self.component = components(self.nodes, |a, b| self.two_way(a, b));
     }
 }
 
@@ -161,6 +172,19 @@ mod tests {
         assert!(!two.connected(0, 1));
         two.heal(1, 0);
         assert!(two.connected(0, 1));
+    }
+
+    #[test]
+    fn a_dead_port_cuts_everything_and_brings_nothing_back_that_was_cut_elsewhere() {
+        let mut links = Links::new(3, 1);
+        links.cut(0, 1);
+        links.set_port(2, false);
+        assert!(!links.reaches(2, 0) && !links.reaches(3, 2) && links.reaches(2, 2));
+        links.heal_all();
+        assert_eq!(links.components(), [0, 0, 2], "a port is not a link");
+        links.cut(1, 0);
+        links.set_port(2, true);
+        assert!(links.two_way(2, 3) && !links.reaches(1, 0));
     }
 
     #[test]

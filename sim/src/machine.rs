@@ -7,13 +7,14 @@ use std::rc::Rc;
 use tokio::sync::{Notify, mpsc, oneshot};
 use wackamole::driver::{self, Command, Observation};
 use wackamole_protocol::config::NodeConfig;
-use wackamole_protocol::id::Incarnation;
+use wackamole_protocol::id::{Incarnation, NodeId};
 use wackamole_protocol::node::Node;
 use wackamole_protocol::status::Status;
-use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
+use wackamole_protocol::wire::Codec;
+use wackamole_protocol::wire::message::{Body, Header, Leave};
 
-use crate::addresses::SimAddresses;
+use crate::addresses::{Pace, SimAddresses};
 use crate::clock::{Oscillator, SimClock, world_time};
 use crate::disk::{Platter, SimDisk};
 use crate::gate::Gate;
@@ -23,16 +24,32 @@ use crate::rng::{Rng, Span};
 use crate::segment::{Daemon, SharedSegment};
 use wackamole::env::Clock;
 
+/// The sequence number of the first datagram that a guardian sends: higher than any that its daemon can have sent.
+const GUARDIAN_SEQUENCE: u64 = 1 << 62;
+/// How often it says the same, because a datagram may be lost.
+const GUARDIAN_REPEATS: u64 = 3;
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// How long address work takes.
+    pub pace: Pace,
+    /// How long its disk takes to make a record safe.
+    pub sync: Span,
+}
+
 /// A machine and the handles on the daemon that runs on it.
 pub struct Machine {
     node: usize,
     config: NodeConfig,
     vip_ids: Rc<Vec<VipId>>,
-    operation: Span,
+    parts: Parts,
     segment: SharedSegment,
     rng: RefCell<Rng>,
     /// The stored counter of starts.
     starts: Cell<u32>,
+    /// The daemon that was started last.
+    incarnation: Cell<Option<Incarnation>>,
     /// What is on its disk.
     platter: Platter,
     /// Its clock.
@@ -49,7 +66,7 @@ impl Machine {
     pub fn new(
         node: usize,
         config: NodeConfig,
-        operation: Span,
+        parts: Parts,
         segment: SharedSegment,
         rng: Rng,
     ) -> Self {
@@ -57,10 +74,11 @@ impl Machine {
             node,
             vip_ids: Rc::new(config.vips.iter().map(|vip| vip.vip.id()).collect()),
             config,
-            operation,
+            parts,
             segment,
             rng: RefCell::new(rng),
             starts: Cell::new(0),
+            incarnation: Cell::new(None),
             platter: Platter::default(),
             oscillator: Rc::default(),
             gate: Rc::default(),
@@ -75,11 +93,35 @@ impl Machine {
         self.shutdown.borrow().notify_one();
     }
 
-    /// Forgets the daemon that has gone.
+    /// Forgets the daemon that has gone without a word.
     pub fn forget_daemon(&self) {
         self.gate.open();
+        self.platter.crash(&mut self.rng.borrow_mut());
         self.commands.take();
         self.asked.take();
+    }
+
+    /// The disk is replaced by a blank one, and the counter of starts is lost with it.
+    pub fn lose_disk(&self) {
+        self.platter.blank();
+        self.starts.set(0);
+    }
+
+    /// What the guardian tells the peers when it has removed everything: that the daemon has left.
+    pub fn leaves(&self) -> Vec<Vec<u8>> {
+        let Some(incarnation) = self.incarnation.get() else { return Vec::new() };
+        let codec = Codec::new(&self.config.key, &self.config.cluster);
+        let body = Body::Leave(Leave { incarnation });
+        let leave = |repeat| {
+            let header = Header {
+                from: self.config.me,
+                to: NodeId::EVERYBODY,
+                incarnation,
+                sequence: GUARDIAN_SEQUENCE + repeat,
+            };
+            codec.seal(&header, &body)
+        };
+        (0..GUARDIAN_REPEATS).map(leave).collect()
     }
 
     /// Asks the daemon for its status; [`Machine::answer`] has it one tick later.
@@ -115,32 +157,34 @@ impl Machine {
     /// A daemon's whole life; returns after a graceful leave. Called by turmoil at each start of the host.
     ///
     /// # Errors
-    /// The socket cannot be opened or the clean-up fails, neither of which the simulated machine does.
+    /// The socket cannot be opened, the clean-up fails or the stored record is damaged, none of which happens on a
+    /// simulated machine.
     pub async fn daemon(self: Rc<Self>) -> turmoil::Result {
         let segment = Rc::clone(&self.segment);
         let network =
             SimNetwork::bind(self.node, self.config.multicast, Rc::clone(&segment)).await?;
         let clock = SimClock::start(Rc::clone(&self.oscillator));
-        let (incarnation, rng) = {
+        let (incarnation, rng, disk_rng) = {
             let mut rng = self.rng.borrow_mut();
             // As the state directory counts: at least the time in seconds.
             let seconds = turmoil::sim_elapsed().unwrap_or_default().as_secs() as u32;
             self.starts.set((self.starts.get() + 1).max(seconds));
             let incarnation = Incarnation::new(self.starts.get(), rng.next() as u32);
-            (incarnation, Rng::new(rng.next(), "worker"))
+            (incarnation, Rng::new(rng.next(), "worker"), Rng::new(rng.next(), "disk"))
         };
+        self.incarnation.set(Some(incarnation));
         let mut node = Node::new(self.config.clone(), incarnation, clock.now());
-        if let Some(record) = &*self.platter.borrow() {
-            node.recall(record).map_err(|error| error.to_string())?;
+        if let Some(record) = self.platter.read() {
+            node.recall(&record)?;
         }
         let addresses = SimAddresses::new(
             self.node,
             Rc::clone(&segment),
             Rc::clone(&self.vip_ids),
-            self.operation,
+            self.parts.pace.clone(),
             rng,
         );
-        let disk = SimDisk::new(Rc::clone(&self.platter), Duration::from_millis(1));
+        let disk = SimDisk::new(self.platter.clone(), self.parts.sync, disk_rng);
         let (sender, mut commands) = mpsc::channel(1);
         *self.commands.borrow_mut() = Some(sender);
         let shutdown = Rc::new(Notify::new());
@@ -169,6 +213,7 @@ impl Machine {
         .await?;
         let mut segment = self.segment.borrow_mut();
         segment.set_daemon(self.node, Daemon::Ended);
+        segment.fences.daemon_gone(self.node);
         segment.journal.push(world_time(), What::Ended { node: self.node });
         Ok(())
     }

@@ -10,10 +10,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 
 use sim::narrate::Narrator;
-use sim::scenario::Scenario;
+use sim::scenario::{Scenario, policy_word};
 use sim::stopwatch::Stopwatch;
 use sim::sweep::{Seeds, Summary, sweep};
 use sim::{picture, report, world};
+use wackamole_protocol::config::Partition;
 
 /// Simulates clusters of daemons on a LAN, with faults.
 #[derive(Parser)]
@@ -42,6 +43,9 @@ struct Run {
     /// Run these seeds, `A..B` with both ends, or the first `N`; otherwise each scenario says how many.
     #[arg(long, value_parser = seeds)]
     seeds: Option<RangeInclusive<u64>>,
+    /// Run every story under these partition policies, separated by commas, instead of the ones that it names.
+    #[arg(long, value_delimiter = ',', value_parser = policy)]
+    policies: Vec<Partition>,
     /// How many runs at a time; one per core unless given.
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
@@ -71,6 +75,13 @@ fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     if range.is_empty() { Err(complaint()) } else { Ok(range) }
 }
 
+fn policy(text: &str) -> Result<Partition, String> {
+    let all = [Partition::Component, Partition::Lan, Partition::Quorum];
+    all.into_iter()
+        .find(|policy| policy_word(*policy) == text)
+        .ok_or_else(|| format!("found `{text}`, expected component, lan or quorum"))
+}
+
 fn main() -> ExitCode {
     let verdict = match Cli::parse().command {
         Verb::Run(options) => run(&options),
@@ -87,7 +98,12 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Run) -> anyhow::Result<bool> {
-    let scenarios = Scenario::load_all(&options.scenarios)?;
+    let mut scenarios = Scenario::load_all(&options.scenarios)?;
+    if !options.policies.is_empty() {
+        scenarios.dedup_by(|one, other| one.file == other.file);
+        let under = |story: Scenario| options.policies.iter().map(move |&p| story.under(p));
+        scenarios = scenarios.into_iter().flat_map(under).collect();
+    }
     if let Some(seed) = options.seed
         && (options.trace || options.timeline.is_some())
     {

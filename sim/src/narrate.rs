@@ -68,6 +68,8 @@ impl<'a> Narrator<'a> {
                     let verb = match change {
                         KernelChange::Released => "releases",
                         KernelChange::CleanedUp => "cleans up",
+                        KernelChange::Guarded => "is relieved by its guardian of",
+                        KernelChange::Expired => "loses, by the end of their lifetime,",
                         KernelChange::Acquired
                         | KernelChange::Deleted
                         | KernelChange::PowerLost => continue,
@@ -135,12 +137,17 @@ impl<'a> Narrator<'a> {
                         KernelChange::Released => "removed by the daemon",
                         KernelChange::CleanedUp => "removed by a starting daemon",
                         KernelChange::Deleted => "deleted by hand",
+                        KernelChange::Guarded => "removed by the guardian",
+                        KernelChange::Expired => "gone at the end of its lifetime",
                         KernelChange::PowerLost => "gone with the power",
                     };
                     format!("{:<8} kernel: {} {change}", self.node(*node), self.vip(*vip))
                 }
                 What::Announced { node, vip } => {
                     format!("{:<8} announces {}", self.node(*node), self.vip(*vip))
+                }
+                What::Probed { node, vip } => {
+                    format!("{:<8} probes for {}", self.node(*node), self.vip(*vip))
                 }
                 What::Dark { client, vip } => {
                     format!("{:<8} gets no answer from {}", self.client(*client), self.vip(*vip))
@@ -183,6 +190,10 @@ impl<'a> Narrator<'a> {
                 | What::Started { .. }
                 | What::Ended { .. }
                 | What::NetworkFault { .. }
+                | What::Servable { .. }
+                | What::Unguarded { .. }
+                | What::Guarded { .. }
+                | What::FenceCommand { .. }
                 | What::Violation { .. } => match self.plain(&entry.what) {
                     Some((kind, line)) => format!("{kind:<8} {line}"),
                     None => continue,
@@ -196,6 +207,25 @@ impl<'a> Narrator<'a> {
     fn plain(&self, what: &What) -> Option<(&'static str, String)> {
         Some(match what {
             What::Fault { text, .. } => ("fault", text.clone()),
+            What::Servable { node, why: Some(why) } => {
+                ("fence", format!("{} can serve nothing: {why}", self.node(*node)))
+            }
+            What::Servable { node, why: None } => {
+                ("fence", format!("{} can serve again", self.node(*node)))
+            }
+            What::Unguarded { node } => {
+                ("fence", format!("{} cannot replace its guardian", self.node(*node)))
+            }
+            What::Guarded { node, killed: true } => {
+                ("fence", format!("the guardian of {} kills its daemon", self.node(*node)))
+            }
+            What::Guarded { node, killed: false } => {
+                ("fence", format!("the guardian of {} finds its daemon dead", self.node(*node)))
+            }
+            What::FenceCommand { node, target, worked } => {
+                let end = if *worked { "has worked" } else { "has failed" };
+                ("fence", format!("{}: the fence command for {target} {end}", self.node(*node)))
+            }
             What::Ended { node } => ("left", format!("{} has left", self.node(*node))),
             What::Violation { check, text } => ("BROKEN", format!("{check}: {text}")),
             What::NetworkFault { node, text } => {
@@ -211,11 +241,11 @@ impl<'a> Narrator<'a> {
                 ("OVERLAP", text)
             }
             What::Daemon { node, event } => match event {
-                Event::ForcedPrimary => {
-                    ("view", format!("{} is forced to be primary", self.node(*node)))
-                }
                 Event::ViewLost { why } => {
                     ("view", format!("{} is in no view: {why}", self.node(*node)))
+                }
+                Event::ForcedPrimary => {
+                    ("view", format!("{} is forced to be primary", self.node(*node)))
                 }
                 Event::BalanceRound { moves } => {
                     ("balance", format!("{} moves {moves} VIPs", self.node(*node)))
@@ -282,6 +312,7 @@ impl<'a> Narrator<'a> {
                 format!("{} has restarted as {incarnation}", node(peer))
             }
             Event::PeerLeft { peer } => format!("{} has left", node(peer)),
+            Event::ForcedPrimary => "is forced to be the primary view".to_owned(),
             Event::Proposed { ballot, members } => {
                 format!("proposes {} {}", self.names.view(*ballot), self.names.set(members))
             }
@@ -289,7 +320,6 @@ impl<'a> Narrator<'a> {
             Event::Refused { ballot, by, why } => {
                 format!("{} refused by {}: {why}", self.names.view(*ballot), node(by))
             }
-            Event::ForcedPrimary => "is forced to be the primary view".to_owned(),
             Event::ViewInstalled { view, members, primary } => {
                 let not = if *primary { "" } else { " not primary" };
                 format!("view {} {}{not}", self.names.view(*view), self.names.set(members))

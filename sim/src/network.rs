@@ -8,7 +8,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant as TokioInstant;
 use wackamole::env::Network;
 use wackamole_protocol::time::Duration;
@@ -42,6 +44,7 @@ pub struct SimNetwork {
     segment: SharedSegment,
     multicast: bool,
     late: RefCell<Late>,
+    mail: Rc<Notify>,
 }
 
 /// Datagrams that the wires hold back, by arrival.
@@ -63,7 +66,8 @@ impl SimNetwork {
             socket.join_multicast_v4(GROUP, Ipv4Addr::UNSPECIFIED)?;
             socket.set_multicast_loop_v4(false)?;
         }
-        Ok(Self { socket, node, segment, multicast, late: RefCell::default() })
+        let mail = segment.borrow().mail_bell(node);
+        Ok(Self { socket, node, segment, multicast, late: RefCell::default(), mail })
     }
 
     /// A datagram that was held back and has arrived by now.
@@ -105,6 +109,19 @@ impl SimNetwork {
         None
     }
 
+    /// What somebody else than a daemon sent, and the wires let through at once.
+    fn posted(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        loop {
+            let mail = self.segment.borrow_mut().next_mail(self.node)?;
+            let from = SocketAddr::new(IpAddr::V4(node_address(mail.from)), PORT);
+            let length = mail.bytes.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&mail.bytes[..length]);
+            if let Some(length) = self.admit(buffer, length, from) {
+                return Some((length, from));
+            }
+        }
+    }
+
     fn hold_back(&self, delay: Duration, from: SocketAddr, bytes: &[u8]) {
         let mut late = self.late.borrow_mut();
         late.count += 1;
@@ -130,14 +147,18 @@ impl Network for SimNetwork {
 
     async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         loop {
-            if let Some(arrived) = self.arrived(buffer) {
+            if let Some(arrived) = self.arrived(buffer).or_else(|| self.posted(buffer)) {
                 return Ok(arrived);
             }
             let next = self.late.borrow().queue.first_key_value().map(|(key, _)| key.0);
             let received = match next {
-                None => Some(self.socket.recv_from(buffer).await?),
+                None => tokio::select! { biased;
+                    received = self.socket.recv_from(buffer) => Some(received?),
+                    () = self.mail.notified() => None,
+                },
                 Some(at) => tokio::select! { biased;
                     received = self.socket.recv_from(buffer) => Some(received?),
+                    () = self.mail.notified() => None,
                     () = tokio::time::sleep_until(at) => None,
                 },
             };
@@ -151,7 +172,7 @@ impl Network for SimNetwork {
 
     fn try_recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         loop {
-            if let Some(arrived) = self.arrived(buffer) {
+            if let Some(arrived) = self.arrived(buffer).or_else(|| self.posted(buffer)) {
                 return Ok(arrived);
             }
             let (length, from) = self.socket.try_recv_from(buffer)?;

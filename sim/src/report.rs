@@ -33,6 +33,12 @@ pub struct Row {
     pub merge_overlap_ms_max: u64,
     /// The longest overlap with a kernel whose daemon was dead or paused.
     pub unattended_overlap_ms_max: u64,
+    /// The longest overlap of two parts that the policy lets serve side by side.
+    pub split_overlap_ms_max: u64,
+    /// The longest overlap outside the assumptions.
+    pub outside_overlap_ms_max: u64,
+    /// The longest overlap that nothing allows.
+    pub forbidden_overlap_ms_max: u64,
     /// Simulated time over real time of one core.
     pub speed: f64,
 }
@@ -86,6 +92,9 @@ fn row(scenario: &Scenario, runs: &[&Summary]) -> Row {
         moves_max: moves[moves.len() - 1],
         merge_overlap_ms_max: longest(|run| run.measurements.merge_overlap_max),
         unattended_overlap_ms_max: longest(|run| run.measurements.unattended_overlap_max),
+        split_overlap_ms_max: longest(|run| run.measurements.split_overlap_max),
+        outside_overlap_ms_max: longest(|run| run.measurements.outside_overlap_max),
+        forbidden_overlap_ms_max: longest(|run| run.measurements.forbidden_overlap_max),
         speed: speed(runs.iter().copied()),
     }
 }
@@ -114,6 +123,8 @@ pub fn table(rows: &[Row]) -> String {
         "max",
         "overlap: merge",
         "unattended",
+        "split",
+        "outside",
         "speed",
     ]);
     for column in table.column_iter_mut().skip(1) {
@@ -135,6 +146,8 @@ pub fn table(rows: &[Row]) -> String {
             row.moves_max.to_string(),
             ms(row.merge_overlap_ms_max),
             ms(row.unattended_overlap_ms_max),
+            ms(row.split_overlap_ms_max),
+            ms(row.outside_overlap_ms_max),
             format!("{:.0}x", row.speed),
         ]);
     }
@@ -185,7 +198,11 @@ fn excerpt(timeline: &str) -> String {
 
 /// The one command that shows a run again.
 pub fn reproduce(scenario: &Scenario, seed: u64) -> String {
-    format!("cargo xtask simulate {} --seed {seed} --trace", scenario.file)
+    format!(
+        "cargo xtask simulate {} --seed {seed}{} --trace",
+        scenario.file,
+        scenario.policy_option()
+    )
 }
 
 /// How much was simulated in what time.

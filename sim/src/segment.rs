@@ -1,5 +1,5 @@
-//! The L2 segment with everything on it: wires, kernels, clients, and which daemons run. This is the truth that the
-//! checkers look at; what a daemon believes is found nowhere in here.
+//! The L2 segment with everything on it: wires, kernels, fences, clients, and which daemons run. This is the truth that
+//! the checkers look at; what a daemon believes is found nowhere in here.
 //!
 //! It never reacts to a `Drop`: turmoil's `crash` runs destructors, and a killed daemon does not tidy up.
 
@@ -8,14 +8,18 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
+use wackamole::env::Lease;
 use wackamole_protocol::time::Duration;
 
+use crate::air::{Air, Heard, Wires};
 use crate::clients::Clients;
+use crate::fences::{Fences, Order};
 use crate::journal::{Journal, KernelChange, What};
 use crate::kernels::Kernels;
 use crate::links::{Links, Station};
 use crate::netem::{Fate, Impairment, Netem};
 use crate::rng::Rng;
+use crate::signs::{Said, Signs};
 
 /// The segment as the parts of one world share it.
 pub type SharedSegment = Rc<RefCell<Segment>>;
@@ -29,6 +33,8 @@ pub enum Daemon {
     Running(Duration),
     /// Stopped with SIGSTOP; running since then, apart from that.
     Paused(Duration),
+    /// Stopped by the hypervisor together with its machine; running since then, apart from that.
+    Frozen(Duration),
     /// Gone without a word; the kernel keeps the addresses.
     Killed,
     /// Left gracefully.
@@ -47,6 +53,7 @@ impl Daemon {
             Self::Off => "off",
             Self::Running(_) => "running",
             Self::Paused(_) => "paused",
+            Self::Frozen(_) => "frozen",
             Self::Killed => "killed",
             Self::Ended => "stopped",
         }
@@ -75,37 +82,87 @@ pub struct Sabotage {
     pub until: Option<Duration>,
 }
 
+/// Which wires a fault concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// Those of the daemons and those of the VIPs, which are the same.
+    Both,
+    /// Those that the daemons talk over.
+    Heartbeats,
+    /// Those that VIPs, probes, announcements and clients are on.
+    Segment,
+}
+
+/// What a machine has to tell its daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Addresses are gone that the daemon did not remove.
+    Vanished(usize),
+    /// Somebody else uses or wants a VIP.
+    Heard(Heard),
+    /// Why no VIP can be served from here; nothing if they can be served again.
+    Servable(Option<&'static str>),
+    /// A carrier came or went.
+    InterfacesChanged,
+}
+
 /// The segment.
 #[derive(Debug)]
 pub struct Segment {
-    /// Who reaches whom.
+    /// Who reaches whom between daemons.
     pub links: Links,
+    /// Who reaches whom on the segment of VIPs and clients.
+    pub lan: Links,
     /// What the wires do to frames.
     pub netem: Netem,
     /// Who answers for what.
     pub kernels: Kernels,
+    /// What stands behind the daemons.
+    pub fences: Fences,
+    /// Whether ports show signs of life; nobody watches where nothing is said about it.
+    pub signs: Option<Signs>,
+    /// Frames between machines.
+    pub air: Air,
     /// What clients see.
     pub clients: Clients,
     /// What happened.
     pub journal: Journal,
     /// What each daemon is doing.
     pub daemons: Vec<Daemon>,
+    /// When each machine went on that its hypervisor had stopped.
+    pub thawed: Vec<Option<Duration>>,
+    /// When each machine lost what its daemon had stored.
+    pub disk_lost: Vec<Option<Duration>>,
     /// Daemons that have been told to leave.
     pub leaving: Vec<bool>,
     /// Which address work goes wrong.
     pub sabotage: Vec<Sabotage>,
     /// How long a frame takes at least.
     pub hop: Duration,
+    /// Nodes that a fence command has switched off, and the world has to.
+    pub fenced: Vec<usize>,
     machines: Vec<Machine>,
+    posted: VecDeque<(Duration, usize, Mail)>,
     loss_runs: Vec<LossRun>,
     daemons_version: u64,
 }
 
-/// What a kernel has to tell its daemon.
+/// What waits for a daemon.
 #[derive(Debug, Default)]
 struct Machine {
-    deleted: VecDeque<usize>,
+    news: VecDeque<News>,
     bell: Rc<Notify>,
+    mail: VecDeque<Mail>,
+    mail_bell: Rc<Notify>,
+}
+
+/// A datagram that no daemon of ours sent.
+#[derive(Debug)]
+pub struct Mail {
+    /// In whose name.
+    pub from: usize,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// Losses in a row on one directed link.
@@ -128,16 +185,24 @@ impl Segment {
         let links = Links::new(nodes, clients.count());
         let stations = links.stations();
         Self {
+            lan: links.clone(),
             links,
             netem: Netem::new(stations, seed, wires),
             kernels: Kernels::new(nodes, vips),
+            fences: Fences::none(nodes),
+            signs: None,
+            air: Air::new(nodes, vips),
             clients,
             journal: Journal::default(),
             daemons: vec![Daemon::Off; nodes],
+            thawed: vec![None; nodes],
+            disk_lost: vec![None; nodes],
             leaving: vec![false; nodes],
             sabotage: Vec::new(),
             hop,
+            fenced: Vec::new(),
             machines: (0..nodes).map(|_| Machine::default()).collect(),
+            posted: VecDeque::new(),
             loss_runs: vec![LossRun::default(); stations * stations],
             daemons_version: 0,
         }
@@ -145,12 +210,12 @@ impl Segment {
 
     /// Grows whenever a link, an address table or the state of a daemon changes.
     pub fn version(&self) -> u64 {
-        self.links.version() + self.kernels.version() + self.daemons_version
+        self.wiring_version() + self.kernels.version()
     }
 
     /// Grows whenever a link or the state of a daemon changes.
     pub fn wiring_version(&self) -> u64 {
-        self.links.version() + self.daemons_version
+        self.links.version() + self.lan.version() + self.daemons_version
     }
 
     /// A daemon begins, ends, or is paused or resumed.
@@ -159,9 +224,62 @@ impl Segment {
         self.daemons_version += 1;
     }
 
-    /// A daemon that starts is told nothing of what happened before.
-    pub fn forget_deleted(&mut self, node: usize) {
-        self.machines[node].deleted.clear();
+    /// Changes wires.
+    pub fn rewire(&mut self, net: Net, change: impl Fn(&mut Links)) {
+        if net != Net::Segment {
+            change(&mut self.links);
+        }
+        if net != Net::Heartbeats {
+            change(&mut self.lan);
+        }
+    }
+
+    /// A daemon starts. It is told nothing of what happened before.
+    pub fn daemon_starts(&mut self, now: Duration, node: usize) {
+        self.machines[node].news.clear();
+        self.machines[node].mail.clear();
+        self.air.forget(node);
+        self.fences.daemon_starts(node);
+        if let Some(signs) = &mut self.signs {
+            signs.start(now, node);
+        }
+        self.set_daemon(node, Daemon::Running(now));
+        self.leaving[node] = false;
+        self.journal.push(now, What::Started { node });
+    }
+
+    /// A daemon tells its fences until when it may answer.
+    pub fn renew(&mut self, now: Duration, node: usize, lease: Lease) {
+        self.fences.renew(node, lease);
+        let shut = self.fences.shut(now, node);
+        self.kernels.set_shut(node, shut);
+    }
+
+    /// Lets clocks, frames and watches have their effect. Returns what fences want done.
+    pub fn step(&mut self, now: Duration) -> Vec<Order> {
+        self.deliver_mail(now);
+        let mut orders = Vec::new();
+        self.fences.step(now, &self.daemons, &mut self.kernels, &mut orders);
+        let mut heard = Vec::new();
+        let Self { air, kernels, lan, netem, hop, .. } = self;
+        air.deliver(now, kernels, Wires { links: lan, netem, hop: *hop }, &mut heard);
+        for heard in heard {
+            self.tell(heard.node, News::Heard(heard));
+        }
+        if let Some(signs) = &mut self.signs {
+            let mut said = Vec::new();
+            let daemons = &self.daemons;
+            signs.step(now, |n| daemons[n].attends(), &self.lan, &self.kernels, &mut said);
+            for (node, said) in said {
+                let why = match said {
+                    Said::Dead { why } => Some(why),
+                    Said::Alive => None,
+                };
+                self.journal.push(now, What::Servable { node, why });
+                self.tell(node, News::Servable(why));
+            }
+        }
+        orders
     }
 
     /// A daemon's worker adds a VIP's addresses.
@@ -178,11 +296,14 @@ impl Segment {
         }
     }
 
-    /// A daemon's worker removes whatever an earlier daemon left.
-    pub fn clean_up(&mut self, now: Duration, node: usize) {
+    /// Whatever of ours is on the machine is removed, by whomever.
+    pub fn clear(&mut self, now: Duration, node: usize, change: KernelChange) {
         for vip in 0..self.kernels.vips() {
             if self.kernels.set(node, vip, false) {
-                self.changed(now, node, vip, KernelChange::CleanedUp);
+                self.changed(now, node, vip, change);
+                if change == KernelChange::Expired {
+                    self.tell(node, News::Vanished(vip));
+                }
             }
         }
     }
@@ -191,9 +312,7 @@ impl Segment {
     pub fn delete(&mut self, now: Duration, node: usize, vip: usize) {
         if self.kernels.set(node, vip, false) {
             self.changed(now, node, vip, KernelChange::Deleted);
-            let machine = &mut self.machines[node];
-            machine.deleted.push_back(vip);
-            machine.bell.notify_one();
+            self.tell(node, News::Vanished(vip));
         }
     }
 
@@ -202,16 +321,65 @@ impl Segment {
         for vip in self.kernels.power_off(node) {
             self.changed(now, node, vip, KernelChange::PowerLost);
         }
+        self.fences.daemon_gone(node);
     }
 
-    /// What the kernel has to tell the daemon next.
-    pub fn next_deleted(&mut self, node: usize) -> Option<usize> {
-        self.machines[node].deleted.pop_front()
+    /// A switch port forwards or not; with a change of its carrier the machine notices.
+    pub fn set_port(&mut self, net: Net, node: usize, forwards: bool, carrier: bool) {
+        self.rewire(net, |links| links.set_port(node, forwards));
+        if let Some(signs) = &mut self.signs
+            && signs.carrier(node) != carrier
+        {
+            signs.set_carrier(node, carrier);
+            self.tell(node, News::InterfacesChanged);
+        }
     }
 
-    /// Rings when the kernel has something to tell.
+    /// Something is to be told to a daemon.
+    pub fn tell(&mut self, node: usize, news: News) {
+        let machine = &mut self.machines[node];
+        machine.news.push_back(news);
+        machine.bell.notify_one();
+    }
+
+    /// What is to be told to the daemon next.
+    pub fn next_news(&mut self, node: usize) -> Option<News> {
+        self.machines[node].news.pop_front()
+    }
+
+    /// Rings when there are news.
     pub fn bell(&self, node: usize) -> Rc<Notify> {
         Rc::clone(&self.machines[node].bell)
+    }
+
+    /// A datagram is sent that does not come through a daemon's socket.
+    pub fn post(&mut self, now: Duration, to: usize, mail: Mail) {
+        self.posted.push_back((now + self.hop, to, mail));
+    }
+
+    fn deliver_mail(&mut self, now: Duration) {
+        while self.posted.front().is_some_and(|(arrives, ..)| *arrives <= now) {
+            let Some((_, to, mail)) = self.posted.pop_front() else { return };
+            let listens = matches!(
+                self.daemons[to],
+                Daemon::Running(_) | Daemon::Paused(_) | Daemon::Frozen(_)
+            );
+            if listens && self.links.reaches(mail.from, to) {
+                let machine = &mut self.machines[to];
+                machine.mail.push_back(mail);
+                machine.mail_bell.notify_one();
+            }
+        }
+    }
+
+    /// Takes such a datagram.
+    pub fn next_mail(&mut self, node: usize) -> Option<Mail> {
+        self.machines[node].mail.pop_front()
+    }
+
+    /// Rings when there is one.
+    pub fn mail_bell(&self, node: usize) -> Rc<Notify> {
+        Rc::clone(&self.machines[node].mail_bell)
     }
 
     /// What goes wrong with address work at this time.
@@ -228,15 +396,24 @@ impl Segment {
             return;
         }
         self.journal.push(now, What::Announced { node, vip });
+        let Self { air, lan, netem, hop, .. } = self;
+        air.announce(now, node, vip, Wires { links: lan, netem, hop: *hop });
         for client in 0..self.clients.count() {
-            let station = self.links.nodes() + client;
-            if !self.links.reaches(node, station) {
+            let station = self.lan.nodes() + client;
+            if !self.lan.reaches(node, station) {
                 continue;
             }
             if let Some(delay) = self.netem.frame(node, station) {
                 self.clients.announcement(now + self.hop + delay, client, vip, node);
             }
         }
+    }
+
+    /// A machine asks the segment who answers for a VIP.
+    pub fn probe(&mut self, now: Duration, node: usize, vip: usize) {
+        self.journal.push(now, What::Probed { node, vip });
+        let Self { air, lan, netem, hop, .. } = self;
+        air.probe(now, node, vip, Wires { links: lan, netem, hop: *hop });
     }
 
     /// Decides what becomes of a datagram that has come through turmoil's link.
@@ -269,8 +446,8 @@ impl Segment {
     /// Lets announcements arrive and clients look again, if there is a reason to.
     pub fn refresh_clients(&mut self, now: Duration, changed: bool) {
         if changed || self.clients.wake_at().is_some_and(|wake| wake <= now) {
-            let Self { clients, kernels, links, journal, .. } = self;
-            clients.refresh(now, kernels, links, journal);
+            let Self { clients, kernels, lan, journal, .. } = self;
+            clients.refresh(now, kernels, lan, journal);
         }
     }
 
@@ -317,8 +494,8 @@ mod tests {
         segment.acquire(ms(1), 0, 0);
         segment.delete(ms(2), 0, 0);
         segment.delete(ms(3), 0, 0);
-        assert_eq!(segment.next_deleted(0), Some(0));
-        assert_eq!(segment.next_deleted(0), None);
+        assert_eq!(segment.next_news(0), Some(News::Vanished(0)));
+        assert_eq!(segment.next_news(0), None);
     }
 
     #[test]

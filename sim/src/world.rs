@@ -10,24 +10,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use wackamole_protocol::config::{ClusterKey, NodeConfig, NodeDefinition, VipDefinition};
+use wackamole_protocol::config::{
+    ClusterKey, NodeConfig, NodeDefinition, Partition, Safety, VipDefinition,
+};
 use wackamole_protocol::event::Event;
 use wackamole_protocol::id::NodeId;
 use wackamole_protocol::time::Duration;
 
+use crate::addresses::{FenceCommand, Pace};
 use crate::bounds::Bounds;
 use crate::check::{Checks, Findings, Glance, Measurements};
 use crate::clients::{Clients, Interruption};
 use crate::connectivity::Connectivity;
 use crate::fault::Fault;
-use crate::journal::{Entry, What};
-use crate::machine::Machine;
+use crate::fences::{Fences, Order};
+use crate::journal::{Entry, KernelChange, What};
+use crate::machine::{Machine, Parts};
 use crate::network::{PORT, node_address};
 use crate::panics;
-use crate::rng::Span;
+use crate::rng::{Rng, Span};
 use crate::scenario::Scenario;
 use crate::scenario::plan::plan;
-use crate::segment::{Daemon, Sabotage, Segment, SharedSegment, machine_rng};
+use crate::segment::{Daemon, Mail, News, Sabotage, Segment, SharedSegment, machine_rng};
+use crate::signs::Signs;
 
 /// turmoil's grain; must be whole milliseconds, because tokio's timers are.
 const TICK: Duration = Duration::from_millis(1);
@@ -83,6 +88,12 @@ struct World<'a> {
     segment: SharedSegment,
     machines: Vec<Rc<Machine>>,
     schedule: VecDeque<(Duration, Fault)>,
+    /// Which node reaches which over turmoil's links, by sender and receiver.
+    wired: Vec<bool>,
+    /// Daemons that are to start: at this time, and not before their guardian is done.
+    starting: Vec<Option<Duration>>,
+    /// Draws what happens without the scenario's doing.
+    rng: Rng,
     connectivity: Connectivity,
     checks: Checks,
     looked_at: usize,
@@ -120,13 +131,33 @@ impl<'a> World<'a> {
             scenario.latency.min,
             seed,
         )));
+        let names = Rc::new(scenario.nodes.iter().map(|node| node.name.clone()).collect());
+        let fence = scenario.fences.command.map(|(takes, fails)| FenceCommand {
+            takes,
+            fails,
+            names: Rc::clone(&names),
+        });
+        let parts =
+            Parts { pace: Pace { operation: scenario.operation, fence }, sync: scenario.sync };
         let machines: Vec<Rc<Machine>> = (0..nodes)
             .map(|node| {
                 let config = node_config(scenario, node);
                 let rng = machine_rng(seed, node);
-                Rc::new(Machine::new(node, config, scenario.operation, Rc::clone(&segment), rng))
+                Rc::new(Machine::new(node, config, parts.clone(), Rc::clone(&segment), rng))
             })
             .collect();
+        {
+            let mut segment = segment.borrow_mut();
+            let fences = machines.iter().zip(&scenario.nodes);
+            let fences = fences.map(|(m, spec)| (spec.fences, Rc::clone(&m.oscillator))).collect();
+            segment.fences = Fences::new(fences, scenario.fences.respawn, seed);
+            segment.air.proxy = scenario.proxy_arp;
+            if scenario.safety.partition == Partition::Lan {
+                let timing = scenario.timing;
+                segment.signs =
+                    Some(Signs::new(nodes, timing.failure_timeout, timing.heartbeat / 2));
+            }
+        }
         for (node, machine) in machines.iter().enumerate() {
             let mut oscillator = machine.oscillator.get();
             oscillator.set_drift(Duration::ZERO, scenario.nodes[node].drift_ppm);
@@ -150,6 +181,9 @@ impl<'a> World<'a> {
             segment,
             machines,
             schedule: plan(scenario, seed).into(),
+            wired: vec![true; nodes * nodes],
+            starting: vec![None; nodes],
+            rng: Rng::new(seed, "world"),
             connectivity: Connectivity::new(nodes, patience),
             checks: Checks::new(scenario),
             looked_at: 0,
@@ -168,6 +202,7 @@ impl<'a> World<'a> {
                     self.apply(&fault);
                 }
             }
+            self.start_whoever_may();
             self.tick();
         }
     }
@@ -182,6 +217,15 @@ impl<'a> World<'a> {
             let text = panicked.or(error).unwrap_or_default();
             self.record(now, Findings { entries: vec![What::Violation { check: "panic", text }] });
             self.broken = true;
+        }
+        let orders = self.segment.borrow_mut().step(now);
+        for order in orders {
+            self.carry_out(order);
+        }
+        let fenced = std::mem::take(&mut self.segment.borrow_mut().fenced);
+        for node in fenced {
+            self.disturbances.push(now);
+            self.power_loss(node);
         }
         let burst = self.connectivity.refresh(now, &self.segment.borrow());
         if burst {
@@ -260,7 +304,33 @@ impl<'a> World<'a> {
             Fault::Stop(nodes) => nodes.iter().for_each(|&node| self.stop(node)),
             Fault::Pause(nodes) => nodes.iter().for_each(|&node| self.pause(node)),
             Fault::Resume(nodes) => nodes.iter().for_each(|&node| self.resume(node)),
-            Fault::Partition(_) | Fault::Cut { .. } | Fault::HealAll | Fault::Heal(_) => {
+            Fault::KillGuardian(nodes) => {
+                let fences = &mut self.segment.borrow_mut().fences;
+                nodes.iter().for_each(|&node| fences.kill_guardian(node));
+            }
+            Fault::PauseGuardian(nodes) => {
+                let fences = &mut self.segment.borrow_mut().fences;
+                nodes.iter().for_each(|&node| fences.pause_guardian(node));
+            }
+            Fault::ResumeGuardian(nodes) => {
+                let fences = &mut self.segment.borrow_mut().fences;
+                nodes.iter().for_each(|&node| fences.resume_guardian(node));
+            }
+            Fault::PauseMachine(nodes) => nodes.iter().for_each(|&node| self.freeze(node)),
+            Fault::ResumeMachine(nodes) => nodes.iter().for_each(|&node| self.thaw(node)),
+            Fault::DiskLost(nodes) => {
+                for &node in nodes {
+                    self.machines[node].lose_disk();
+                    self.segment.borrow_mut().disk_lost[node] = Some(now);
+                }
+            }
+            Fault::Partition(..)
+            | Fault::Cut { .. }
+            | Fault::HealAll(_)
+            | Fault::Heal(..)
+            | Fault::PortDead(..)
+            | Fault::CarrierLost(..)
+            | Fault::PortBack(..) => {
                 self.wires_calm_since = now;
                 self.rewire(fault);
             }
@@ -295,7 +365,7 @@ impl<'a> World<'a> {
 
     fn kill(&mut self, node: usize) {
         let daemon = self.segment.borrow().daemons[node];
-        if matches!(daemon, Daemon::Running(_) | Daemon::Paused(_)) {
+        if matches!(daemon, Daemon::Running(_) | Daemon::Paused(_) | Daemon::Frozen(_)) {
             self.sim.crash(IpAddr::V4(node_address(node)));
             self.machines[node].forget_daemon();
             self.segment.borrow_mut().set_daemon(node, Daemon::Killed);
@@ -308,88 +378,183 @@ impl<'a> World<'a> {
     }
 
     fn power_loss(&mut self, node: usize) {
+        let now = self.sim.elapsed();
         self.kill(node);
+        self.starting[node] = None;
+        self.set_clock_stopped(node, false);
         let mut segment = self.segment.borrow_mut();
-        segment.power_off(self.sim.elapsed(), node);
+        segment.power_off(now, node);
         segment.set_daemon(node, Daemon::Off);
     }
 
     fn restart(&mut self, node: usize) {
         self.kill(node);
+        self.starting[node] = Some(self.sim.elapsed());
+    }
+
+    /// Whoever is to start does so once its time has come and the guardian of its predecessor is done.
+    fn start_whoever_may(&mut self) {
         let now = self.sim.elapsed();
+        for node in 0..self.machines.len() {
+            let waits = {
+                let segment = self.segment.borrow();
+                let frozen = segment.kernels.powered(node) && !segment.kernels.runs(node);
+                frozen || segment.fences.guarded(node)
+            };
+            if self.starting[node].is_some_and(|at| at <= now) && !waits {
+                self.starting[node] = None;
+                self.disturbances.push(now);
+                self.start(node);
+            }
+        }
+    }
+
+    fn start(&mut self, node: usize) {
         {
             let mut segment = self.segment.borrow_mut();
             if !segment.kernels.powered(node) {
                 segment.kernels.power_on(node);
             }
-            segment.set_daemon(node, Daemon::Running(now));
-            segment.forget_deleted(node);
-            segment.leaving[node] = false;
-            segment.journal.push(now, What::Started { node });
+            segment.daemon_starts(self.sim.elapsed(), node);
         }
         self.machines[node].forget_daemon();
         self.sim.bounce(IpAddr::V4(node_address(node)));
     }
 
+    /// Does what a fence wants done.
+    fn carry_out(&mut self, order: Order) {
+        let now = self.sim.elapsed();
+        match order {
+            Order::Expire(node) => {
+                self.segment.borrow_mut().clear(now, node, KernelChange::Expired);
+            }
+            Order::Unguarded(node) => {
+                let mut segment = self.segment.borrow_mut();
+                let why = Some("its guardian is gone and cannot be replaced");
+                segment.journal.push(now, What::Unguarded { node });
+                segment.tell(node, News::Servable(why));
+            }
+            Order::Guard(node) => self.guard(node),
+        }
+        self.disturbances.push(now);
+    }
+
+    /// What a guardian does: it makes sure that the daemon is dead, removes everything, and tells the peers.
+    fn guard(&mut self, node: usize) {
+        let now = self.sim.elapsed();
+        let killed = self.segment.borrow().daemons[node] != Daemon::Killed;
+        self.kill(node);
+        let mut segment = self.segment.borrow_mut();
+        segment.journal.push(now, What::Guarded { node, killed });
+        segment.clear(now, node, KernelChange::Guarded);
+        for bytes in self.machines[node].leaves() {
+            for peer in (0..self.machines.len()).filter(|&peer| peer != node) {
+                segment.post(now, peer, Mail { from: node, bytes: bytes.clone() });
+            }
+        }
+        if let Some(supervisor) = self.scenario.fences.supervisor.filter(|_| killed) {
+            self.starting[node].get_or_insert(now + supervisor.draw_ticks(&mut self.rng));
+        }
+    }
+
     fn pause(&mut self, node: usize) {
-        let daemon = self.segment.borrow().daemons[node];
-        if let Daemon::Running(since) = daemon {
+        let mut segment = self.segment.borrow_mut();
+        if let Daemon::Running(since) | Daemon::Frozen(since) = segment.daemons[node] {
             self.machines[node].gate.close();
-            self.segment.borrow_mut().set_daemon(node, Daemon::Paused(since));
+            segment.set_daemon(node, Daemon::Paused(since));
         }
     }
 
     fn resume(&mut self, node: usize) {
-        let daemon = self.segment.borrow().daemons[node];
-        if let Daemon::Paused(since) = daemon {
-            self.machines[node].gate.open();
-            self.segment.borrow_mut().set_daemon(node, Daemon::Running(since));
+        let mut segment = self.segment.borrow_mut();
+        if let Daemon::Paused(since) = segment.daemons[node] {
+            if segment.kernels.runs(node) {
+                self.machines[node].gate.open();
+                segment.set_daemon(node, Daemon::Running(since));
+            } else {
+                segment.set_daemon(node, Daemon::Frozen(since));
+            }
         }
     }
 
-    /// Changes the wiring, turmoil's and ours. Clients are not turmoil's hosts.
+    /// The hypervisor stops a machine.
+    fn freeze(&mut self, node: usize) {
+        if !self.segment.borrow().kernels.runs(node) {
+            return;
+        }
+        self.set_clock_stopped(node, true);
+        let mut segment = self.segment.borrow_mut();
+        segment.kernels.set_frozen(node, true);
+        if let Daemon::Running(since) = segment.daemons[node] {
+            self.machines[node].gate.close();
+            segment.set_daemon(node, Daemon::Frozen(since));
+        }
+    }
+
+    /// It lets the machine go on.
+    fn thaw(&mut self, node: usize) {
+        {
+            let segment = self.segment.borrow();
+            if !segment.kernels.powered(node) || segment.kernels.runs(node) {
+                return;
+            }
+        }
+        self.set_clock_stopped(node, false);
+        let mut segment = self.segment.borrow_mut();
+        segment.kernels.set_frozen(node, false);
+        segment.thawed[node] = Some(self.sim.elapsed());
+        if let Daemon::Frozen(since) = segment.daemons[node] {
+            self.machines[node].gate.open();
+            segment.set_daemon(node, Daemon::Running(since));
+        }
+    }
+
+    fn set_clock_stopped(&self, node: usize, stopped: bool) {
+        let machine = &self.machines[node];
+        let mut oscillator = machine.oscillator.get();
+        oscillator.set_stopped(self.sim.elapsed(), stopped);
+        machine.oscillator.set(oscillator);
+    }
+
+    /// Changes the wiring, ours and with it turmoil's. Clients are not turmoil's hosts.
     fn rewire(&mut self, fault: &Fault) {
-        let nodes = self.machines.len();
-        let address = |node: usize| IpAddr::V4(node_address(node));
         let mut segment = self.segment.borrow_mut();
         match fault {
-            Fault::Partition(groups) => {
-                segment.links.partition(groups);
-                for (i, group) in groups.iter().enumerate() {
-                    for other in &groups[i + 1..] {
-                        for &a in group.iter().filter(|&&a| a < nodes) {
-                            for &b in other.iter().filter(|&&b| b < nodes) {
-                                self.sim.partition(address(a), address(b));
-                            }
-                        }
-                    }
-                }
-            }
-            Fault::Cut { from, to } => {
-                segment.links.cut(*from, *to);
-                if *from < nodes && *to < nodes {
-                    self.sim.partition_oneway(address(*from), address(*to));
-                }
-            }
-            Fault::HealAll => {
-                segment.links.heal_all();
-                for a in 0..nodes {
-                    for b in a + 1..nodes {
-                        self.sim.repair(address(a), address(b));
-                    }
-                }
-            }
-            Fault::Heal(stations) => {
+            Fault::Partition(net, groups) => segment.rewire(*net, |links| links.partition(groups)),
+            Fault::Cut { net, from, to } => segment.rewire(*net, |links| links.cut(*from, *to)),
+            Fault::HealAll(net) => segment.rewire(*net, |links| links.heal_all()),
+            Fault::Heal(net, stations) => {
                 for (i, &a) in stations.iter().enumerate() {
                     for &b in &stations[i + 1..] {
-                        segment.links.heal(a, b);
-                        if a < nodes && b < nodes {
-                            self.sim.repair(address(a), address(b));
-                        }
+                        segment.rewire(*net, |links| links.heal(a, b));
                     }
                 }
             }
+            Fault::PortDead(net, nodes) => {
+                nodes.iter().for_each(|&node| segment.set_port(*net, node, false, true));
+            }
+            Fault::CarrierLost(net, nodes) => {
+                nodes.iter().for_each(|&node| segment.set_port(*net, node, false, false));
+            }
+            Fault::PortBack(net, nodes) => {
+                nodes.iter().for_each(|&node| segment.set_port(*net, node, true, true));
+            }
             _ => unreachable!("only faults of the wiring come here"),
+        }
+        let nodes = self.machines.len();
+        for from in 0..nodes {
+            for to in (0..nodes).filter(|&to| to != from) {
+                let works = segment.links.reaches(from, to);
+                if std::mem::replace(&mut self.wired[from * nodes + to], works) == works {
+                    continue;
+                }
+                let (from, to) = (IpAddr::V4(node_address(from)), IpAddr::V4(node_address(to)));
+                if works {
+                    self.sim.repair_oneway(from, to);
+                } else {
+                    self.sim.partition_oneway(from, to);
+                }
+            }
         }
     }
 
@@ -522,6 +687,20 @@ fn node_config(scenario: &Scenario, node: usize) -> NodeConfig {
         timing: scenario.timing,
         balance: scenario.balance,
         multicast: scenario.multicast,
-        safety: scenario.safety,
+        safety: Safety {
+            release_margin: release_margin(scenario, node),
+            fences_nodes: scenario.fences.command.is_some(),
+            ..scenario.safety
+        },
     }
+}
+
+/// A gate is shut at once; without one releasing takes its time.
+pub fn release_margin(scenario: &Scenario, node: usize) -> Duration {
+    let margin = if scenario.nodes[node].fences.gate {
+        Duration::ZERO
+    } else {
+        scenario.safety.release_margin
+    };
+    scenario.release_margin.unwrap_or(margin)
 }

@@ -46,7 +46,7 @@ impl Check for Caches {
             return;
         }
         self.look_again = false;
-        let (kernels, links) = (&glance.segment.kernels, &glance.segment.links);
+        let (kernels, links) = (&glance.segment.kernels, &glance.segment.lan);
         for client in 0..self.clients {
             let station = links.nodes() + client;
             for vip in 0..self.vips {

@@ -1,11 +1,16 @@
 //! P2: once the world is quiet every VIP has a holder in each component where a mature member lives. That there is only
 //! one is the exclusivity checker's business.
 //!
+//! Under `lan` a holder outside the component counts as long as it answers somebody in it, and a member whose segment shows
+//! no sign of life need not serve. Under `quorum` only the primary component must ([`super::primary`]).
+//!
 //! A component that hears a daemon of another one, which does not hear it, may defer to that one: it knows that somebody
 //! lives there, and what it would acquire would be answered twice on the segment.
 
+use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
+use super::primary::Primary;
 use super::{Check, Findings, Glance};
 
 /// The checker.
@@ -13,6 +18,7 @@ pub struct Coverage {
     vips: usize,
     /// By component (the lowest node in it) and VIP: without a holder since then.
     gaps: Vec<Option<Gap>>,
+    primary: Primary,
     look_again: bool,
 }
 
@@ -25,7 +31,12 @@ struct Gap {
 impl Coverage {
     /// A checker for so many nodes and VIPs.
     pub fn new(nodes: usize, vips: usize) -> Self {
-        Self { vips, gaps: vec![None; nodes * vips], look_again: false }
+        Self {
+            vips,
+            gaps: vec![None; nodes * vips],
+            primary: Primary::default(),
+            look_again: false,
+        }
     }
 }
 
@@ -38,7 +49,12 @@ impl Check for Coverage {
         }
         self.look_again = false;
         let component = glance.connectivity.components();
-        let kernels = &glance.segment.kernels;
+        let (kernels, lan) = (&glance.segment.kernels, &glance.segment.lan);
+        let policy = glance.scenario.safety.partition;
+        let primary = (policy == Partition::Quorum).then(|| self.primary.look(glance));
+        let proxied = policy == Partition::Lan
+            && glance.scenario.proxy_arp
+            && glance.scenario.safety.lan_wait_max.is_none();
         for root in 0..component.len() {
             let members = || (0..component.len()).filter(move |&node| component[node] == root);
             let links = &glance.segment.links;
@@ -47,10 +63,20 @@ impl Check for Coverage {
                     component[other] != root && glance.attends(other) && links.reaches(other, node)
                 })
             });
-            let served = !hears_others && members().any(|node| glance.is_mature(node));
+            let serves = |node: usize| glance.is_mature(node) && glance.can_serve(node);
+            let is_primary = match &primary {
+                None => true,
+                Some(None) => false,
+                Some(Some(set)) => set.contains(&root),
+            };
+            let served = !hears_others && !proxied && is_primary && members().any(serves);
             for vip in 0..self.vips {
                 let cell = &mut self.gaps[root * self.vips + vip];
-                let held = members().any(|node| glance.attends(node) && kernels.answers(node, vip));
+                let held = members().any(|node| glance.attends(node) && kernels.answers(node, vip))
+                    || policy == Partition::Lan
+                        && kernels
+                            .holders(vip)
+                            .any(|holder| members().any(|node| lan.two_way(holder, node)));
                 if held || !served || glance.scenario.expect.uncovered.contains(&vip) {
                     *cell = None;
                     continue;

@@ -1,27 +1,48 @@
-//! P1: within one connected component no two kernels answer for one VIP.
+//! P1: no two kernels answer for one VIP. Who is compared with whom depends on the partition policy:
 //!
-//! Two overlaps are allowed for a while, and always reported:
-//! - when two components that both served come together, or a daemon starts or resumes on a machine that still answers,
-//!   until the *merge window* has passed;
-//! - beside a kernel whose daemon was killed or is paused (*unattended*), as long as the scenario says.
+//! - `component`: machines whose daemons are joined by links of the heartbeat path. Two that are not, and still share a
+//!   broadcast domain, are a *split*: what the policy is for, measured and never held against it;
+//! - `lan`: machines in one broadcast domain of the VIPs' segment, whatever becomes of the heartbeats;
+//! - `quorum`: all machines, wherever they are.
+//!
+//! What is allowed for a while, and always reported (docs/simulation.md, "What is checked"):
+//! - *merge*: two parts that both served come together, or a daemon starts or resumes on a machine that still answers; until
+//!   the merge window has passed. Never under `quorum`; under `lan` not if one of them was alone on its segment;
+//! - *unattended*: beside a kernel whose daemon is dead or paused, as long as the fences that are left there need;
+//! - *outside* the assumptions: after a machine was stopped by its hypervisor, or with clocks that differ by more than the
+//!   configured drift.
 
 use std::collections::BTreeMap;
 
+use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
 use super::{Check, Findings, Glance, Measurements};
-use crate::journal::What;
+use crate::journal::{KernelChange, What};
+use crate::netem::Knob;
+use crate::signs::has_neighbour;
+use crate::world::release_margin;
 
 /// The checker.
 pub struct Exclusivity {
     nodes: usize,
     bonds: Vec<Bond>,
-    overlaps: BTreeMap<(usize, usize, usize), Overlap>,
+    domains: Vec<Domain>,
+    /// Who is alone on the segment, and since when.
+    alone: Vec<Option<Duration>>,
+    /// When frames were lost last, or could be.
+    lossy_until: Option<Duration>,
+    /// By node and VIP: when the daemon acquired it last.
+    acquired: BTreeMap<(usize, usize), Duration>,
+    overlaps: BTreeMap<Key, Overlap>,
     measurements: Measurements,
     look_again: bool,
 }
 
-/// What two nodes owe each other.
+/// VIP and two nodes in order.
+type Key = (usize, usize, usize);
+
+/// What two nodes owe each other over the heartbeat path.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bond {
     connected: bool,
@@ -31,20 +52,53 @@ struct Bond {
     met: bool,
 }
 
+/// What two nodes owe each other on the segment.
+#[derive(Clone, Copy, Debug)]
+struct Domain {
+    joined: bool,
+    /// They are joined, or not, since then.
+    since: Duration,
+    /// Since when each of them had been alone when they were joined, if it was.
+    alone: [Option<Duration>; 2],
+}
+
+/// What an overlap is held to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Split,
+    Merge,
+    Unattended,
+    Outside,
+    Forbidden,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Overlap {
     began: Duration,
-    unattended_since: Option<Duration>,
-    attended_since: Option<Duration>,
+    kind: Kind,
+    /// It has been of this kind since then.
+    since: Duration,
     told: bool,
+}
+
+/// A kind, until when it is allowed (for ever if there is no end), and why.
+struct Verdict {
+    kind: Kind,
+    until: Option<Duration>,
+    why: &'static str,
 }
 
 impl Exclusivity {
     /// A checker for so many nodes.
     pub fn new(nodes: usize) -> Self {
+        let domain = Domain { joined: true, since: Duration::ZERO, alone: [None; 2] };
         Self {
             nodes,
             bonds: vec![Bond { connected: true, ..Bond::default() }; nodes * nodes],
+            domains: vec![domain; nodes * nodes],
+            alone: vec![None; nodes],
+            lossy_until: None,
+            acquired: BTreeMap::new(),
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
             look_again: false,
@@ -56,7 +110,8 @@ impl Exclusivity {
         self.measurements.clone()
     }
 
-    fn refresh_bonds(&mut self, glance: &Glance<'_>) {
+    fn refresh(&mut self, glance: &Glance<'_>) {
+        let (lan, kernels) = (&glance.segment.lan, &glance.segment.kernels);
         for x in 0..self.nodes {
             for y in x + 1..self.nodes {
                 let connected = glance.connectivity.connected(glance.segment, x, y);
@@ -69,43 +124,27 @@ impl Exclusivity {
                 } else if bond.since.is_none() {
                     *bond = Bond { connected, since: Some(glance.now), met };
                 }
+                let clients = lan.nodes()..lan.stations();
+                let joined = lan.two_way(x, y)
+                    || clients.into_iter().any(|c| lan.two_way(x, c) && lan.two_way(y, c));
+                let domain = &mut self.domains[x * self.nodes + y];
+                if domain.joined != joined {
+                    let alone = [self.alone[x], self.alone[y]];
+                    *domain = Domain { joined, since: glance.now, alone };
+                }
             }
         }
-    }
-
-    fn end(
-        &mut self,
-        key: (usize, usize, usize),
-        overlap: Overlap,
-        now: Duration,
-        findings: &mut Findings,
-    ) {
-        self.measure(&overlap, now);
-        let (vip, x, y) = key;
-        let lasted = now - overlap.began;
-        findings.entries.push(What::OverlapEnded { vip, nodes: [x, y], lasted });
-    }
-
-    fn measure(&mut self, overlap: &Overlap, now: Duration) {
-        let max = |measure: &mut Duration, since: Option<Duration>| {
-            *measure = (*measure).max(since.map_or(Duration::ZERO, |since| now - since));
-        };
-        max(&mut self.measurements.merge_overlap_max, overlap.attended_since);
-        max(&mut self.measurements.unattended_overlap_max, overlap.unattended_since);
-        self.measurements.merge_overlaps += usize::from(overlap.attended_since.is_some());
-    }
-}
-
-impl Check for Exclusivity {
-    fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
-        if !glance.changed && !self.look_again {
-            return;
+        for node in 0..self.nodes {
+            let since = self.alone[node].unwrap_or(glance.now);
+            self.alone[node] = (!has_neighbour(node, lan, kernels)).then_some(since);
         }
-        if glance.changed {
-            self.refresh_bonds(glance);
-        }
+    }
+
+    /// Pairs of kernels that answer for one VIP and are compared with each other.
+    fn present(&self, glance: &Glance<'_>) -> Vec<Key> {
         let kernels = &glance.segment.kernels;
-        let mut present = BTreeMap::new();
+        let everywhere = glance.scenario.safety.partition == Partition::Quorum;
+        let mut present = Vec::new();
         for vip in 0..kernels.vips() {
             if kernels.holders(vip).nth(1).is_none() {
                 continue;
@@ -113,23 +152,66 @@ impl Check for Exclusivity {
             let holders: Vec<usize> = kernels.holders(vip).collect();
             for (i, &x) in holders.iter().enumerate() {
                 for &y in &holders[i + 1..] {
-                    let bond = self.bonds[x * self.nodes + y];
-                    if bond.connected {
-                        present.insert((vip, x, y), bond);
+                    let pair = x * self.nodes + y;
+                    if everywhere || self.bonds[pair].connected || self.domains[pair].joined {
+                        present.push((vip, x, y));
                     }
                 }
             }
         }
-        let ended: Vec<_> =
-            self.overlaps.keys().filter(|key| !present.contains_key(key)).copied().collect();
+        present
+    }
+
+    fn end(&mut self, key: Key, overlap: Overlap, now: Duration, findings: &mut Findings) {
+        self.measure(&overlap, now);
+        let (vip, x, y) = key;
+        let lasted = now - overlap.began;
+        findings.entries.push(What::OverlapEnded { vip, nodes: [x, y], lasted });
+    }
+
+    fn measure(&mut self, overlap: &Overlap, now: Duration) {
+        let measurements = &mut self.measurements;
+        let longest = match overlap.kind {
+            Kind::Split => &mut measurements.split_overlap_max,
+            Kind::Merge => {
+                measurements.merge_overlaps += 1;
+                &mut measurements.merge_overlap_max
+            }
+            Kind::Unattended => &mut measurements.unattended_overlap_max,
+            Kind::Outside => &mut measurements.outside_overlap_max,
+            Kind::Forbidden => &mut measurements.forbidden_overlap_max,
+        };
+        *longest = (*longest).max(now - overlap.since);
+    }
+}
+
+impl Check for Exclusivity {
+    fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        if glance.segment.netem.max(Knob::Loss) > 0.0 {
+            self.lossy_until = Some(glance.now);
+        }
+        for entry in glance.fresh {
+            if let What::Kernel { node, vip, change: KernelChange::Acquired } = entry.what {
+                self.acquired.insert((node, vip), entry.at);
+            }
+        }
+        if !glance.changed && !self.look_again {
+            return;
+        }
+        if glance.changed {
+            self.refresh(glance);
+        }
+        let present = self.present(glance);
+        let ended: Vec<Key> =
+            self.overlaps.keys().filter(|key| !present.contains(key)).copied().collect();
         for key in ended {
             if let Some(overlap) = self.overlaps.remove(&key) {
                 self.end(key, overlap, glance.now, findings);
             }
         }
         self.look_again = !present.is_empty();
-        for (key, bond) in present {
-            self.judge(key, bond, glance, findings);
+        for key in present {
+            self.judge(key, glance, findings);
         }
     }
 
@@ -141,83 +223,186 @@ impl Check for Exclusivity {
 }
 
 impl Exclusivity {
-    fn judge(
-        &mut self,
-        key: (usize, usize, usize),
-        bond: Bond,
-        glance: &Glance<'_>,
-        findings: &mut Findings,
-    ) {
-        let (vip, x, y) = key;
+    fn judge(&mut self, key: Key, glance: &Glance<'_>, findings: &mut Findings) {
         let now = glance.now;
-        let new = !self.overlaps.contains_key(&key);
-        let fresh =
-            Overlap { began: now, unattended_since: None, attended_since: None, told: false };
-        let mut overlap = *self.overlaps.entry(key).or_insert(fresh);
-        let states = || {
+        let known = self.overlaps.get(&key).copied();
+        let began = known.map_or(now, |overlap| overlap.began);
+        let Verdict { kind, until, why } = self.verdict(key, began, known, glance);
+        let mut overlap = known.unwrap_or(Overlap { began, kind, since: now, told: false });
+        if overlap.kind != kind {
+            self.measure(&overlap, now);
+            (overlap.kind, overlap.since) = (kind, now);
+        }
+        let forbidden = until.is_some_and(|until| now > until) || kind == Kind::Forbidden;
+        if forbidden && !overlap.told {
+            overlap.told = true;
+            let (vip, x, y) = key;
             let state = |node: usize| {
                 format!("{} ({})", glance.node(node), glance.segment.daemons[node].word())
             };
-            format!("{} and {}", state(x), state(y))
-        };
-        let excuse;
-        match bond.since {
-            None => {
-                overlap.attended_since = None;
-                let since = *overlap.unattended_since.get_or_insert(now);
-                let max = glance.scenario.expect.unattended_overlap_max;
-                excuse = (max > Duration::ZERO).then_some("a daemon is dead or paused");
-                if now - since > max && !overlap.told {
-                    overlap.told = true;
-                    let text = format!(
-                        "{} is answered by {} for {} ms, allowed are {} ms",
-                        glance.vip(vip),
-                        states(),
-                        (now - since).as_millis(),
-                        max.as_millis()
-                    );
-                    findings.violation("exclusivity", text);
-                }
-            }
-            Some(since) => {
-                if let Some(unattended) = overlap.unattended_since.take() {
-                    let max = &mut self.measurements.unattended_overlap_max;
-                    *max = (*max).max(now - unattended);
-                }
-                overlap.attended_since.get_or_insert(now);
-                // A daemon that starts or resumes may find an overlap, but may not make one.
-                let excused = bond.met || overlap.began <= since && since > Duration::ZERO;
-                let deadline =
-                    if excused { glance.deadline(since, glance.bounds.merge) } else { since };
-                excuse = match (excused, bond.met) {
-                    (true, true) => Some("two components met"),
-                    (true, false) => Some("a daemon found its machine answering"),
-                    (false, _) => None,
-                };
-                if (!excused || now > deadline) && !overlap.told {
-                    overlap.told = true;
-                    let why = if excused {
-                        format!(
-                            "still, {} ms after they met, allowed are {} ms",
-                            (now - since).as_millis(),
-                            (deadline - since).as_millis()
-                        )
-                    } else {
-                        format!(
-                            "though they have reached each other for {} ms",
-                            (now - since).as_millis()
-                        )
-                    };
-                    findings.violation(
-                        "exclusivity",
-                        format!("{} is answered by {} {why}", glance.vip(vip), states()),
-                    );
-                }
-            }
+            let allowed = until.map_or(Duration::ZERO, |until| until.saturating_sub(overlap.since));
+            let text = format!(
+                "{} is answered by {} and {} for {} ms, allowed are {} ms: {why}",
+                glance.vip(vip),
+                state(x),
+                state(y),
+                (now - overlap.since).as_millis(),
+                allowed.as_millis(),
+            );
+            findings.violation("exclusivity", text);
         }
-        if new {
+        if known.is_none() {
+            let (vip, x, y) = key;
+            let excuse = (!forbidden).then_some(why);
             findings.entries.push(What::OverlapBegan { vip, nodes: [x, y], excuse });
         }
         self.overlaps.insert(key, overlap);
+    }
+
+    fn verdict(
+        &self,
+        key: Key,
+        began: Duration,
+        known: Option<Overlap>,
+        glance: &Glance<'_>,
+    ) -> Verdict {
+        let (_, x, y) = key;
+        let bond = self.bonds[x * self.nodes + y];
+        let domain = self.domains[x * self.nodes + y];
+        let attended = glance.attends(x) && glance.attends(y);
+        if let Some(verdict) = thawed(x, y, began, glance) {
+            return verdict;
+        }
+        if let Some(why) = self.split(key, began, glance) {
+            return Verdict { kind: Kind::Split, until: None, why };
+        }
+        let merges = glance.scenario.safety.partition != Partition::Quorum;
+        if !attended {
+            let since =
+                known.filter(|o| o.kind == Kind::Unattended).map_or(glance.now, |o| o.since);
+            let mut allowed = unattended_max(x, glance).max(unattended_max(y, glance));
+            // Two parts that both served have met, and one of them holds what is left of a lease.
+            let met = began <= domain.since && domain.since > Duration::ZERO;
+            if merges && (met || !bond.connected) {
+                allowed = allowed.max(glance.scenario.timing.failure_timeout);
+            }
+            if allowed == Duration::ZERO {
+                return forbidden(began, glance);
+            }
+            return Verdict {
+                kind: Kind::Unattended,
+                until: Some(since + allowed),
+                why: "a daemon is dead or paused",
+            };
+        }
+        let since = match (glance.scenario.safety.partition, bond.since) {
+            (Partition::Component, Some(since)) => since,
+            (_, since) => since.unwrap_or(glance.now).max(domain.since),
+        };
+        let met = match glance.scenario.safety.partition {
+            Partition::Component => bond.met,
+            Partition::Lan => self.joining(key, began, glance) || self.lossy(began, glance),
+            Partition::Quorum => false,
+        };
+        // A daemon that starts or resumes may find an overlap, but may not make one.
+        let found = began <= since
+            && since > Duration::ZERO
+            && known.is_some_and(|o| o.kind != Kind::Forbidden);
+        if met || found {
+            let lan = glance.scenario.safety.partition == Partition::Lan;
+            let from = if lan { since.max(began) } else { since };
+            return Verdict {
+                kind: Kind::Merge,
+                until: Some(glance.deadline(from, glance.bounds.merge)),
+                why: if met { "two parts met" } else { "a daemon found its machine answering" },
+            };
+        }
+        forbidden(began, glance)
+    }
+
+    /// Under `lan`: an overlap that began then is due to two parts of the segment that have come together. Both served
+    /// before, or one had asked the segment shortly before it was one. Whoever is alone has no right to anything new.
+    fn joining(&self, (vip, x, y): Key, began: Duration, glance: &Glance<'_>) -> bool {
+        let domain = self.domains[x * self.nodes + y];
+        let honest = |node: usize, alone: Option<Duration>| {
+            let acquired = self.acquired.get(&(node, vip));
+            alone.is_none_or(|alone| acquired.is_some_and(|&acquired| acquired <= alone))
+        };
+        let before =
+            began <= domain.since && honest(x, domain.alone[0]) && honest(y, domain.alone[1]);
+        let shortly = began <= domain.since + glance.bounds.merge && domain.alone == [None, None];
+        domain.joined && domain.since > Duration::ZERO && (before || shortly)
+    }
+
+    /// Frames were lost on the segment when an overlap began, or shortly before.
+    fn lossy(&self, began: Duration, glance: &Glance<'_>) -> bool {
+        self.lossy_until
+            .is_some_and(|until| began <= until + glance.scenario.timing.failure_timeout)
+    }
+
+    /// Why the policy lets both parts serve, if it does.
+    fn split(&self, key: Key, began: Duration, glance: &Glance<'_>) -> Option<&'static str> {
+        let (_, x, y) = key;
+        let connected = self.bonds[x * self.nodes + y].connected;
+        let safety = &glance.scenario.safety;
+        match safety.partition {
+            Partition::Quorum => None,
+            _ if connected => None,
+            Partition::Component => Some("their daemons do not hear each other"),
+            Partition::Lan if !glance.segment.lan.two_way(x, y) => {
+                Some("the segment is in parts, and no probe joins them")
+            }
+            Partition::Lan if self.joining(key, began, glance) => {
+                Some("both served before their segment was one")
+            }
+            Partition::Lan if self.lossy(began, glance) => Some("probes may have been lost"),
+            Partition::Lan if safety.lan_wait_max.is_some() => {
+                Some("an answer to a probe is waited out")
+            }
+            Partition::Lan => None,
+        }
+    }
+}
+
+/// A machine that its hypervisor had stopped goes on: outside the assumptions of P1, and bounded.
+fn thawed(x: usize, y: usize, began: Duration, glance: &Glance<'_>) -> Option<Verdict> {
+    let until = |node: usize| {
+        let thawed = glance.segment.thawed[node].filter(|&at| began >= at)?;
+        let lease = glance.scenario.timing.failure_timeout;
+        let bound = if glance.attends(node) { glance.bounds.merge } else { lease };
+        let until = glance.deadline(thawed, bound);
+        (began <= until).then_some(until)
+    };
+    let until = until(x).max(until(y))?;
+    let why = "a machine goes on that its hypervisor had stopped";
+    Some(Verdict { kind: Kind::Outside, until: Some(until), why })
+}
+
+/// Nothing allows it, unless clocks are outside the assumptions of P1; then it is bounded.
+fn forbidden(began: Duration, glance: &Glance<'_>) -> Verdict {
+    let drift = glance.bounds.drift_overlap;
+    if drift > Duration::ZERO {
+        let why = "clocks differ by more than the configured drift";
+        return Verdict { kind: Kind::Outside, until: Some(began + drift), why };
+    }
+    Verdict { kind: Kind::Forbidden, until: Some(began), why: "nothing allows it" }
+}
+
+/// For how long a kernel may answer beside another without its daemon, by what is left of its fences.
+fn unattended_max(node: usize, glance: &Glance<'_>) -> Duration {
+    if glance.attends(node) {
+        return Duration::ZERO;
+    }
+    let fences = &glance.segment.fences;
+    let spec = fences.spec(node);
+    let margin = release_margin(glance.scenario, node);
+    if spec.gate {
+        Duration::ZERO
+    } else if fences.watched(node) {
+        spec.guardian_max(glance.scenario.vips.len()).saturating_sub(margin)
+    } else if spec.lifetime {
+        spec.lifetime_max()
+    } else {
+        glance.scenario.expect.unattended_overlap_max
     }
 }

@@ -10,12 +10,9 @@ impl Check for Leftovers {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
         for entry in glance.fresh {
             let What::Ended { node } = entry.what else { continue };
-            for vip in glance.segment.kernels.held_by(node) {
-                let text = format!(
-                    "{} has left and still answers for {}",
-                    glance.node(node),
-                    glance.vip(vip)
-                );
+            for vip in glance.segment.kernels.table(node) {
+                let text =
+                    format!("{} has left and still has {}", glance.node(node), glance.vip(vip));
                 findings.violation("leftovers", text);
             }
         }

@@ -10,19 +10,23 @@ pub mod coverage;
 pub mod exclusivity;
 pub mod leftovers;
 pub mod oddities;
+pub mod primary;
 pub mod stability;
 
 #[cfg(test)]
 mod tests;
 
+use wackamole_protocol::config::Partition;
 use wackamole_protocol::status::Status;
 use wackamole_protocol::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::connectivity::Connectivity;
 use crate::journal::{Entry, What};
+use crate::netem::Knob;
 use crate::scenario::Scenario;
 use crate::segment::{Daemon, Segment};
+use crate::signs::has_neighbour;
 
 /// What a checker sees of the world after a tick.
 pub struct Glance<'a> {
@@ -49,7 +53,12 @@ pub struct Glance<'a> {
 impl Glance<'_> {
     /// Nothing was done to the world since then.
     pub fn calm_since(&self) -> Duration {
-        self.disturbances.last().copied().unwrap_or_default()
+        if self.storms() { self.now } else { self.disturbances.last().copied().unwrap_or_default() }
+    }
+
+    /// More is lost than any bound reckons with.
+    pub fn storms(&self) -> bool {
+        self.segment.netem.max(Knob::Loss) > self.bounds.loss
     }
 
     /// For how long the world has been left alone.
@@ -61,6 +70,9 @@ impl Glance<'_> {
     /// may have to be detected first, because no view is agreed with the dead.
     pub fn deadline(&self, since: Duration, bound: Duration) -> Duration {
         let mut deadline = since + bound;
+        if self.storms() {
+            deadline = deadline.max(self.now + self.bounds.cover);
+        }
         for &disturbance in self.disturbances {
             let relevant = disturbance + self.bounds.cover > since && disturbance != since;
             if relevant && disturbance <= deadline {
@@ -74,6 +86,7 @@ impl Glance<'_> {
     pub fn is_mature(&self, node: usize) -> bool {
         let Daemon::Running(since) = self.segment.daemons[node] else { return false };
         !self.segment.leaving[node]
+            && !self.scenario.nodes[node].witness
             && self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature
     }
 
@@ -90,6 +103,15 @@ impl Glance<'_> {
     /// The name of a VIP.
     pub fn vip(&self, vip: usize) -> &str {
         self.scenario.vips[vip].vip.name()
+    }
+
+    /// The machine has what it takes to serve: a guardian if it is meant to have one, and under `lan` somebody who answers
+    /// it on the segment.
+    pub fn can_serve(&self, node: usize) -> bool {
+        let (lan, kernels) = (&self.segment.lan, &self.segment.kernels);
+        !self.segment.fences.lost(node)
+            && (self.scenario.safety.partition != Partition::Lan
+                || has_neighbour(node, lan, kernels))
     }
 
     /// Address work of a VIP goes wrong, or did so recently: its VIPs are where they can be, not where they should be.
@@ -137,6 +159,12 @@ pub struct Measurements {
     pub merge_overlaps: usize,
     /// The longest overlap with a kernel whose daemon was dead or paused.
     pub unattended_overlap_max: Duration,
+    /// The longest overlap of two parts that the policy lets serve side by side.
+    pub split_overlap_max: Duration,
+    /// The longest overlap outside the assumptions: after a machine was stopped, or with clocks beyond the drift.
+    pub outside_overlap_max: Duration,
+    /// The longest overlap that nothing allows.
+    pub forbidden_overlap_max: Duration,
 }
 
 /// All checkers, in the order in which they look.

@@ -19,7 +19,7 @@ impl Check for Oddities {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
         for entry in glance.fresh {
             match &entry.what {
-                What::Ended { .. } => self.left_at = Some(entry.at),
+                What::Ended { .. } | What::Guarded { .. } => self.left_at = Some(entry.at),
                 What::Daemon { node, event } => {
                     if let Some(oddity) = self.oddity(event, *node, glance) {
                         findings.violation("oddities", format!("{}: {oddity}", glance.node(*node)));
@@ -75,6 +75,7 @@ impl Oddities {
             Event::Link { .. }
             | Event::PeerRestarted { .. }
             | Event::PeerLeft { .. }
+            | Event::ForcedPrimary
             | Event::Proposed { .. }
             | Event::Accepted { .. }
             | Event::Refused { .. }

@@ -9,9 +9,10 @@ use crate::bounds::Bounds;
 use crate::clients::Clients;
 use crate::connectivity::Connectivity;
 use crate::journal::What;
+use crate::links::Links;
 use crate::netem::Impairment;
 use crate::scenario::Scenario;
-use crate::segment::{Daemon, Segment};
+use crate::segment::{Daemon, Net, Segment};
 
 const SCENARIO: &str = r#"
     title = "by hand"
@@ -126,7 +127,7 @@ fn two_attended_holders_that_reach_each_other_are_found_at_once() {
 fn holders_in_two_parts_are_no_overlap_until_the_parts_meet_and_then_for_the_merge_window() {
     let mut scene = Scene::new("");
     scene.disturb(5000);
-    scene.segment.links.partition(&[vec![0, 3], vec![1, 2]]);
+    scene.segment.rewire(Net::Both, |links| links.partition(&[vec![0, 3], vec![1, 2]]));
     scene.at(5001);
     scene.segment.acquire(ms(5400), 1, 0);
     scene.segment.acquire(ms(5400), 0, 1);
@@ -135,14 +136,15 @@ fn holders_in_two_parts_are_no_overlap_until_the_parts_meet_and_then_for_the_mer
     scene.assert_quiet();
 
     scene.disturb(10_000);
-    scene.segment.links.heal_all();
+    scene.segment.rewire(Net::Both, Links::heal_all);
     scene.at(10_000);
     let window = scene.bounds.merge.as_millis() as u64;
     scene.at(10_000 + window);
     scene.assert_quiet();
     scene.at(10_001 + window);
 
-    scene.assert_found("exclusivity: v1 is answered by a (running) and b (running) still");
+    scene.assert_found("exclusivity: v1 is answered by a (running) and b (running) for");
+    scene.assert_found("two parts met");
     assert_eq!(scene.checks.measurements().merge_overlaps, 0, "measured when it ends");
     scene.segment.release(ms(10_200), 1, 0);
     scene.at(10_200);
@@ -309,7 +311,7 @@ fn a_daemon_that_leaves_something_behind_is_found() {
     scene.segment.set_daemon(0, Daemon::Ended);
     scene.segment.journal.push(ms(5000), What::Ended { node: 0 });
     scene.at(5000);
-    scene.assert_found("leftovers: a has left and still answers for v1");
+    scene.assert_found("leftovers: a has left and still has v1");
 }
 
 #[test]

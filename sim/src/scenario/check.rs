@@ -1,5 +1,8 @@
 //! From the file as written to a scenario that makes sense: names are resolved, numbers are in range.
 
+mod safety;
+mod steps;
+
 #[cfg(test)]
 mod tests;
 
@@ -9,17 +12,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
-use wackamole_protocol::config::{Balance, Partition, Safety, Timing};
+use wackamole_protocol::config::{Balance, Timing};
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::{Vip, VipAddress};
 
-use super::schema::{ErrorKind, File, Names, OneOrMany, Start, Step};
-use super::{ChaosSpec, Expect, NodeSpec, Scenario, ScenarioError, StepSpec, VipSpec};
-use crate::fault::Fault;
+use super::schema::{File, Names, OneOrMany, SegmentKind, Start};
+use super::{Expect, NodeSpec, Scenario, ScenarioError, VipSpec};
 use crate::links::Station;
-use crate::netem::{Impairment, Knob};
+use crate::netem::Impairment;
 use crate::rng::Span;
-use crate::segment::SabotageKind;
 
 /// More machines than that make turmoil's tick, which looks at every link for every machine, too slow.
 const NODES_MAX: usize = 16;
@@ -132,7 +133,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     if duration > Duration::from_secs(3600) || duration.is_zero() {
         return Err(source.wrong(written.duration.span(), "expected a duration of at most `60m`"));
     }
-    let steps = steps(&source, &written, &known, duration)?;
+    let steps = steps::steps(&source, &written, &known, duration)?;
     let seeds = written.seeds.as_ref().map_or(20, |seeds| *seeds.get_ref());
     if seeds == 0 {
         let span = written.seeds.as_ref().map_or(0..0, Spanned::span);
@@ -164,7 +165,17 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
             .as_ref()
             .map_or(Span::exactly(Duration::from_micros(300)), |span| span.0),
         timing,
-        safety: Safety::new(Partition::Component, &timing),
+        safety: safety::safety(&source, &written, &timing)?,
+        release_margin: written.safety.release_margin.map(|margin| margin.0),
+        policies: written.policies.iter().map(|policy| (*policy.get_ref()).into()).collect(),
+        own_segment: written.network.segment == SegmentKind::Own,
+        proxy_arp: written.network.proxy_arp,
+        sync: written
+            .addresses
+            .sync
+            .as_ref()
+            .map_or(Span::exactly(Duration::from_millis(2)), |span| span.0),
+        fences: safety::fences(&source, &written)?,
         balance: Balance {
             moves_per_round: written
                 .balance
@@ -174,7 +185,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
             interval: written.balance.interval.map_or(Duration::from_secs(4), |i| i.0),
         },
         steps,
-        chaos: chaos(&source, &written, duration)?,
+        chaos: steps::chaos(&source, &written, duration)?,
         expect: expect(&source, &written, &known)?,
         clients: known.clients,
     })
@@ -314,6 +325,7 @@ fn nodes(
             witness: false,
             drift_ppm: 0,
             start: Some(at_once),
+            fences: safety::fences_of(&written.fences),
         })
         .collect();
     for (name, special) in &written.node {
@@ -321,6 +333,11 @@ fn nodes(
         if let Some(weight) = &special.weight {
             node.weight = *weight.get_ref();
         }
+        node.witness = special.witness;
+        let fences = &mut node.fences;
+        fences.gate = special.gate.unwrap_or(fences.gate);
+        fences.guardian = special.guardian.unwrap_or(fences.guardian);
+        fences.lifetime = special.lifetime.unwrap_or(fences.lifetime);
         node.drift_ppm = special.drift.map_or(0, |drift| drift.0.0);
         node.start = match special.start.as_ref().map(Spanned::get_ref) {
             None => node.start,
@@ -383,183 +400,6 @@ fn vip_address(source: &Source<'_>, text: &Spanned<String>) -> Result<VipAddress
             format!("found `{}`, expected an address such as `10.77.2.1/24@eth0`", text.get_ref());
         source.wrong(text.span(), message)
     })
-}
-
-fn steps(
-    source: &Source<'_>,
-    written: &File,
-    known: &Known,
-    duration: Duration,
-) -> Result<Vec<StepSpec>, ScenarioError> {
-    let mut steps = Vec::new();
-    for step in &written.step {
-        let at = step.span();
-        let step = step.get_ref();
-        let mut faults = faults(source, &at, step, known)?;
-        let Some(fault) = faults.pop().filter(|_| faults.is_empty()) else {
-            return Err(source.wrong(
-                at,
-                "expected exactly one of power_loss, kill, restart, stop, pause, resume, partition, cut, heal, \
-                 loss, duplicate, reorder, corrupt, latency, drift, address_error, flush_address in a step",
-            ));
-        };
-        let (every, times) = match (step.every, step.times) {
-            (Some(every), Some(times)) => (every.0, times),
-            (None, None) => (Span::exactly(Duration::ZERO), 1),
-            _ => return Err(source.wrong(at, "`every` and `times` belong together")),
-        };
-        let last = step.at.0.max + every.max * times.saturating_sub(1);
-        if last >= duration {
-            return Err(
-                source.wrong(at, "this step happens after the scenario's duration has ended")
-            );
-        }
-        steps.push(StepSpec { at: step.at.0, every, times, fault });
-    }
-    Ok(steps)
-}
-
-fn faults(
-    source: &Source<'_>,
-    at: &Range<usize>,
-    step: &Step,
-    known: &Known,
-) -> Result<Vec<Fault>, ScenarioError> {
-    let mut faults = Vec::new();
-    type OfNodes = fn(Vec<usize>) -> Fault;
-    let of_nodes: [(&Option<OneOrMany>, OfNodes); 6] = [
-        (&step.power_loss, Fault::PowerLoss),
-        (&step.kill, Fault::Kill),
-        (&step.restart, Fault::Restart),
-        (&step.stop, Fault::Stop),
-        (&step.pause, Fault::Pause),
-        (&step.resume, Fault::Resume),
-    ];
-    for (names, fault) in of_nodes {
-        if let Some(names) = names {
-            faults.push(fault(known.some_nodes(source, at, names)?));
-        }
-    }
-    if let Some(groups) = &step.partition {
-        faults.push(Fault::Partition(groups_of(source, at, groups, known)?));
-    }
-    if let Some(pair) = &step.cut {
-        let (from, to) =
-            (known.station(source, at, &pair.from)?, known.station(source, at, &pair.to)?);
-        faults.push(Fault::Cut { from, to });
-    }
-    if let Some(names) = &step.heal {
-        faults.push(match names.0.as_slice() {
-            [all] if all == "all" => Fault::HealAll,
-            [_, _, ..] => {
-                let stations: Result<Vec<_>, _> =
-                    names.0.iter().map(|name| known.station(source, at, name)).collect();
-                Fault::Heal(stations?)
-            }
-            _ => {
-                return Err(
-                    source.wrong(at.clone(), "expected heal = \"all\" or heal = [\"a\", \"b\"]")
-                );
-            }
-        });
-    }
-    let knobs = [
-        (&step.loss, Knob::Loss),
-        (&step.duplicate, Knob::Duplicate),
-        (&step.reorder, Knob::Reorder),
-        (&step.corrupt, Knob::Corrupt),
-    ];
-    for (written, knob) in knobs {
-        if let Some(written) = written {
-            let link = match &written.link {
-                Some((from, to)) => {
-                    Some((known.station(source, at, from)?, known.station(source, at, to)?))
-                }
-                None => None,
-            };
-            faults.push(Fault::Impair {
-                link,
-                knob,
-                ratio: ratio(source, at.clone(), written.ratio)?,
-            });
-        }
-    }
-    if let Some(latency) = &step.latency {
-        faults.push(Fault::Latency(whole_milliseconds(source, at.clone(), latency.0)?));
-    }
-    if let Some(drift) = &step.drift {
-        faults.push(Fault::Drift { node: known.node(source, at, &drift.node)?, ppm: drift.ppm });
-    }
-    if let Some(error) = &step.address_error {
-        faults.push(Fault::AddressError {
-            node: known.node(source, at, &error.node)?,
-            vip: known.vip(source, at, &error.vip)?,
-            kind: match error.kind {
-                ErrorKind::Fail => SabotageKind::Fail,
-                ErrorKind::Hang => SabotageKind::Hang,
-            },
-            lasts: error.lasts.map(|lasts| lasts.0),
-        });
-    }
-    if let Some(flush) = &step.flush_address {
-        let node = match &flush.node {
-            Some(node) => Some(known.node(source, at, node)?),
-            None => None,
-        };
-        faults.push(Fault::FlushAddress { node, vip: known.vip(source, at, &flush.vip)? });
-    }
-    Ok(faults)
-}
-
-fn groups_of(
-    source: &Source<'_>,
-    at: &Range<usize>,
-    groups: &[Vec<String>],
-    known: &Known,
-) -> Result<Vec<Vec<Station>>, ScenarioError> {
-    let mut seen = vec![false; known.nodes.len() + known.clients.len()];
-    let mut stations: Vec<Vec<Station>> = Vec::new();
-    for group in groups {
-        let mut members = Vec::new();
-        for name in group {
-            let station = known.station(source, at, name)?;
-            if std::mem::replace(&mut seen[station], true) {
-                return Err(source.wrong_name(at, name, format!("`{name}` is in two groups")));
-            }
-            members.push(station);
-        }
-        stations.push(members);
-    }
-    if let Some(missing) = (0..known.nodes.len()).find(|&node| !seen[node]) {
-        let message =
-            format!("node `{}` is in no group; each node belongs to one", known.nodes[missing]);
-        return Err(source.wrong(at.clone(), message));
-    }
-    let unnamed = (known.nodes.len()..seen.len()).filter(|&client| !seen[client]);
-    stations[0].extend(unnamed);
-    Ok(stations)
-}
-
-fn chaos(
-    source: &Source<'_>,
-    written: &File,
-    duration: Duration,
-) -> Result<Option<ChaosSpec>, ScenarioError> {
-    let Some(written) = &written.chaos else { return Ok(None) };
-    let (span, chaos) = (written.span(), written.get_ref());
-    let chaos = ChaosSpec {
-        from: chaos.from.0,
-        until: chaos.until.0,
-        every: chaos.every.0,
-        faults: chaos.faults.iter().map(|fault| *fault.get_ref()).collect(),
-    };
-    if chaos.from >= chaos.until || chaos.until >= duration {
-        return Err(source.wrong(span, "expected from < until < duration"));
-    }
-    if chaos.every.min < Duration::from_millis(1) || chaos.faults.is_empty() {
-        return Err(source.wrong(span, "expected `every` of at least `1ms` and at least one fault"));
-    }
-    Ok(Some(chaos))
 }
 
 fn expect(source: &Source<'_>, written: &File, known: &Known) -> Result<Expect, ScenarioError> {

@@ -11,11 +11,12 @@ pub mod text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wackamole_protocol::config::{Balance, Safety, Timing};
+use wackamole_protocol::config::{Balance, Partition, Safety, Timing};
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::Vip;
 
 use crate::fault::Fault;
+use crate::fences::FenceSpec;
 use crate::netem::Impairment;
 use crate::rng::Span;
 pub use schema::ChaosFault;
@@ -57,6 +58,18 @@ pub struct Scenario {
     pub balance: Balance,
     /// The partition policy and the leases.
     pub safety: Safety,
+    /// How long releasing may take; what follows from a node's fences unless given.
+    pub release_margin: Option<Duration>,
+    /// Under which policies it is run; under that of `safety` if this is empty.
+    pub policies: Vec<Partition>,
+    /// VIPs and clients are on a segment apart from the daemons' network.
+    pub own_segment: bool,
+    /// A router answers every probe.
+    pub proxy_arp: bool,
+    /// What it takes to make a record safe on a disk.
+    pub sync: Span,
+    /// How the fences behave.
+    pub fences: FencesSpec,
     /// What happens.
     pub steps: Vec<StepSpec>,
     /// Random faults.
@@ -78,6 +91,19 @@ pub struct NodeSpec {
     pub drift_ppm: i64,
     /// When it is switched on; never without a step.
     pub start: Option<Span>,
+    /// What stands behind its daemon.
+    pub fences: FenceSpec,
+}
+
+/// How the fences behave, and what does not belong to one machine.
+#[derive(Clone, Copy, Debug)]
+pub struct FencesSpec {
+    /// How fast a dead guardian is replaced; not at all if there is nothing.
+    pub respawn: Option<Span>,
+    /// After how long a daemon is started again that its guardian has killed.
+    pub supervisor: Option<Span>,
+    /// What the fence command takes, and with which probability it fails; nothing if there is none.
+    pub command: Option<(Span, f64)>,
 }
 
 /// One VIP.
@@ -175,7 +201,8 @@ impl Scenario {
         Self::parse(&path.display().to_string(), &text)
     }
 
-    /// Reads files, and all files that end in `.toml` of folders, in the order of their names.
+    /// Reads files, and all files that end in `.toml` of folders, in the order of their names. A file that names several
+    /// policies becomes as many scenarios.
     ///
     /// # Errors
     /// As [`Scenario::load`]; or a folder has no scenario.
@@ -183,7 +210,7 @@ impl Scenario {
         let mut scenarios = Vec::new();
         for path in paths {
             if !path.is_dir() {
-                scenarios.push(Self::load(path)?);
+                scenarios.extend(Self::load(path)?.under_its_policies());
                 continue;
             }
             let unreadable = |source| ScenarioError::Unreadable { path: path.clone(), source };
@@ -199,7 +226,7 @@ impl Scenario {
             }
             files.sort();
             for file in files {
-                scenarios.push(Self::load(&file)?);
+                scenarios.extend(Self::load(&file)?.under_its_policies());
             }
         }
         Ok(scenarios)
@@ -213,6 +240,33 @@ impl Scenario {
         check::check(file, text)
     }
 
+    /// The same story under another policy, which its name then says.
+    pub fn under(&self, partition: Partition) -> Self {
+        let mut scenario = self.clone();
+        scenario.safety.partition = partition;
+        scenario.policies = vec![partition];
+        let story = Path::new(&self.file).file_stem().map(|stem| stem.to_string_lossy());
+        let story = story.as_deref().unwrap_or(&self.name);
+        scenario.name = format!("{story}.{}", policy_word(partition));
+        scenario
+    }
+
+    /// The story under each of the policies that it names.
+    pub fn under_its_policies(self) -> Vec<Self> {
+        match self.policies.as_slice() {
+            [] | [_] => vec![self],
+            many => many.iter().map(|&partition| self.under(partition)).collect(),
+        }
+    }
+
+    /// What the options of the command that runs this story must say, apart from file and seed.
+    pub fn policy_option(&self) -> String {
+        match self.policies.as_slice() {
+            [partition] => format!(" --policies {}", policy_word(*partition)),
+            _ => String::new(),
+        }
+    }
+
     /// The names of the stations: nodes, then clients.
     pub fn station_names(&self) -> Vec<String> {
         let nodes = self.nodes.iter().map(|node| node.name.clone());
@@ -222,5 +276,14 @@ impl Scenario {
     /// The names of the VIPs.
     pub fn vip_names(&self) -> Vec<String> {
         self.vips.iter().map(|vip| vip.vip.name().to_owned()).collect()
+    }
+}
+
+/// A policy as it is written.
+pub fn policy_word(partition: Partition) -> &'static str {
+    match partition {
+        Partition::Component => "component",
+        Partition::Lan => "lan",
+        Partition::Quorum => "quorum",
     }
 }

@@ -7,7 +7,9 @@ use wackamole_protocol::time::Duration;
 use super::schema::ChaosFault;
 use super::{ChaosSpec, Scenario};
 use crate::fault::Fault;
+use crate::netem::Knob;
 use crate::rng::{Rng, Span};
+use crate::segment::Net;
 
 /// What happens when, in order.
 pub fn plan(scenario: &Scenario, seed: u64) -> Vec<(Duration, Fault)> {
@@ -28,8 +30,13 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Vec<(Duration, Fault)> {
         }
     }
     if let Some(chaos) = &scenario.chaos {
-        let course =
-            Chaos { spec: chaos, rng: &mut rng, health: vec![Health::Up; scenario.nodes.len()] };
+        let course = Chaos {
+            spec: chaos,
+            rng: &mut rng,
+            health: vec![Health::Up; scenario.nodes.len()],
+            own_segment: scenario.own_segment,
+            loss: scenario.wires.loss,
+        };
         events.extend(course.unfold(scenario.vips.len()));
     }
     events.sort_by_key(|(at, _)| *at);
@@ -44,10 +51,18 @@ enum Health {
     PausedUntil(Duration),
 }
 
+/// How long a pause lasts, and a port is dead.
+const PAUSE: Span = Span { min: Duration::from_millis(100), max: Duration::from_secs(2) };
+/// How long a spell of loss lasts, and how much is lost.
+const LOSS: Span = Span { min: Duration::from_millis(100), max: Duration::from_secs(1) };
+const LOSS_RATIO: f64 = 0.25;
+
 struct Chaos<'a> {
     spec: &'a ChaosSpec,
     rng: &'a mut Rng,
     health: Vec<Health>,
+    own_segment: bool,
+    loss: f64,
 }
 
 impl Chaos<'_> {
@@ -63,16 +78,67 @@ impl Chaos<'_> {
         }
         let until = self.spec.until;
         events.retain(|(at, _)| *at < until);
-        events.push((until, Fault::HealAll));
-        let nodes = || 0..self.health.len();
+        let all: Vec<usize> = (0..self.health.len()).collect();
+        events.extend(self.healing(until));
+        if self.spec.faults.contains(&ChaosFault::Loss) {
+            let (link, knob, ratio) = (None, Knob::Loss, self.loss);
+            events.push((until, Fault::Impair { link, knob, ratio }));
+        }
+        let any = |kinds: &[ChaosFault]| kinds.iter().any(|kind| self.spec.faults.contains(kind));
+        if any(&[ChaosFault::PauseMachine]) {
+            events.push((until, Fault::ResumeMachine(all.clone())));
+        }
+        if any(&[ChaosFault::PauseGuardian, ChaosFault::PauseBoth]) {
+            events.push((until, Fault::ResumeGuardian(all.clone())));
+        }
         let paused = |node: &usize| matches!(self.health[*node], Health::PausedUntil(_));
-        for node in nodes().filter(paused) {
+        for node in all.iter().copied().filter(paused) {
             events.push((until, Fault::Resume(vec![node])));
         }
-        for node in nodes().filter(|&node| self.health[node] == Health::Down) {
+        for node in all.into_iter().filter(|&node| self.health[node] == Health::Down) {
             events.push((until, Fault::Restart(vec![node])));
         }
         events
+    }
+
+    /// All links and ports work again.
+    fn healing(&self, at: Duration) -> Vec<(Duration, Fault)> {
+        let mut events = if self.own_segment {
+            vec![(at, Fault::HealAll(Net::Heartbeats)), (at, Fault::HealAll(Net::Segment))]
+        } else {
+            vec![(at, Fault::HealAll(Net::Both))]
+        };
+        if self.spec.faults.contains(&ChaosFault::PortDead) {
+            let all = (0..self.health.len()).collect();
+            events.push((at, Fault::PortBack(self.ports(), all)));
+        }
+        events
+    }
+
+    fn ports(&self) -> Net {
+        if self.own_segment { Net::Segment } else { Net::Both }
+    }
+
+    fn daemons(&self) -> Net {
+        if self.own_segment { Net::Heartbeats } else { Net::Both }
+    }
+
+    /// Two random groups, neither of them empty.
+    fn groups(&mut self) -> Vec<Vec<usize>> {
+        let nodes = self.health.len();
+        let mut groups = vec![Vec::new(), Vec::new()];
+        for node in 0..nodes {
+            groups[self.rng.below(2) as usize].push(node);
+        }
+        for group in 0..2 {
+            if groups[group].is_empty() {
+                let lonely = groups[1 - group].remove(0);
+                groups[group].push(lonely);
+            }
+        }
+        // The client stays with the first group, so that it is never alone.
+        groups[0].push(nodes);
+        groups
     }
 
     fn strike(
@@ -103,11 +169,46 @@ impl Chaos<'_> {
                 events.push((at, Fault::Stop(vec![node])));
             }
             (ChaosFault::Pause, Some(node)) => {
-                let span = Span { min: Duration::from_millis(100), max: Duration::from_secs(2) };
-                let resumed = at + span.draw(self.rng);
-                self.health[node] = Health::PausedUntil(resumed);
+                let resumed = self.pause(at, node);
                 events.push((at, Fault::Pause(vec![node])));
                 events.push((resumed, Fault::Resume(vec![node])));
+            }
+            (ChaosFault::PauseBoth, Some(node)) => {
+                let resumed = self.pause(at, node);
+                events.push((at, Fault::PauseGuardian(vec![node])));
+                events.push((at, Fault::Pause(vec![node])));
+                events.push((resumed, Fault::ResumeGuardian(vec![node])));
+                events.push((resumed, Fault::Resume(vec![node])));
+            }
+            (ChaosFault::PauseMachine, Some(node)) => {
+                let resumed = self.pause(at, node);
+                events.push((at, Fault::PauseMachine(vec![node])));
+                events.push((resumed, Fault::ResumeMachine(vec![node])));
+            }
+            (ChaosFault::KillBoth, Some(node)) => {
+                self.health[node] = Health::Down;
+                events.push((at, Fault::KillGuardian(vec![node])));
+                events.push((at, Fault::Kill(vec![node])));
+            }
+            (ChaosFault::KillGuardian, Some(node)) => {
+                events.push((at, Fault::KillGuardian(vec![node])));
+            }
+            (ChaosFault::PauseGuardian, Some(node)) => {
+                events.push((at, Fault::PauseGuardian(vec![node])));
+                let resumed = at + PAUSE.draw(self.rng);
+                events.push((resumed, Fault::ResumeGuardian(vec![node])));
+            }
+            (ChaosFault::PortDead, _) => {
+                let node = self.rng.below(nodes as u64) as usize;
+                events.push((at, Fault::PortDead(self.ports(), vec![node])));
+                let back = at + PAUSE.draw(self.rng);
+                events.push((back, Fault::PortBack(self.ports(), vec![node])));
+            }
+            (ChaosFault::Loss, _) => {
+                let (link, knob) = (None, Knob::Loss);
+                events.push((at, Fault::Impair { link, knob, ratio: LOSS_RATIO.max(self.loss) }));
+                let over = at + LOSS.draw(self.rng);
+                events.push((over, Fault::Impair { link, knob, ratio: self.loss }));
             }
             (ChaosFault::Restart, _) => {
                 let down = with(&self.health, |health| health == Health::Down);
@@ -117,36 +218,44 @@ impl Chaos<'_> {
                 }
             }
             (ChaosFault::Partition, _) if nodes > 1 => {
-                let mut groups = vec![Vec::new(), Vec::new()];
-                for node in 0..nodes {
-                    groups[self.rng.below(2) as usize].push(node);
-                }
-                for group in 0..2 {
-                    if groups[group].is_empty() {
-                        let lonely = groups[1 - group].remove(0);
-                        groups[group].push(lonely);
-                    }
-                }
-                // The client stays with the first group, so that it is never alone.
-                groups[0].push(nodes);
-                events.push((at, Fault::Partition(groups)));
+                let groups = self.groups();
+                events.push((at, Fault::Partition(self.daemons(), groups)));
+            }
+            (ChaosFault::PartitionSegment, _) if nodes > 1 && self.own_segment => {
+                let groups = self.groups();
+                events.push((at, Fault::Partition(Net::Segment, groups)));
             }
             (ChaosFault::Cut, _) if nodes > 1 => {
                 let from = self.rng.below(nodes as u64) as usize;
                 let to = (from + 1 + self.rng.below(nodes as u64 - 1) as usize) % nodes;
-                events.push((at, Fault::Cut { from, to }));
+                events.push((at, Fault::Cut { net: self.daemons(), from, to }));
             }
-            (ChaosFault::Heal, _) => events.push((at, Fault::HealAll)),
+            (ChaosFault::Heal, _) => events.extend(self.healing(at)),
             (ChaosFault::FlushAddress, _) => {
                 let vip = self.rng.below(vips as u64) as usize;
                 events.push((at, Fault::FlushAddress { node: None, vip }));
             }
-            (ChaosFault::Cut | ChaosFault::Partition, _)
+            (ChaosFault::Cut | ChaosFault::Partition | ChaosFault::PartitionSegment, _)
             | (
-                ChaosFault::PowerLoss | ChaosFault::Kill | ChaosFault::Stop | ChaosFault::Pause,
+                ChaosFault::PowerLoss
+                | ChaosFault::Kill
+                | ChaosFault::Stop
+                | ChaosFault::Pause
+                | ChaosFault::KillBoth
+                | ChaosFault::PauseBoth
+                | ChaosFault::PauseMachine
+                | ChaosFault::KillGuardian
+                | ChaosFault::PauseGuardian,
                 None,
             ) => {}
         }
+    }
+
+    /// Puts a node to sleep; returns when it wakes.
+    fn pause(&mut self, at: Duration, node: usize) -> Duration {
+        let resumed = at + PAUSE.draw(self.rng);
+        self.health[node] = Health::PausedUntil(resumed);
+        resumed
     }
 
     fn wake_the_paused(&mut self, now: Duration) {
@@ -178,7 +287,9 @@ mod tests {
         from = "5s"
         until = "50s"
         every = "50ms..500ms"
-        faults = ["power-loss", "kill", "stop", "restart", "restart", "pause", "partition", "cut", "heal"]
+        faults = ["power-loss", "kill", "stop", "restart", "restart", "pause", "partition", "cut", "heal",
+            "port-dead", "partition-segment", "kill-guardian", "pause-guardian", "kill-both", "pause-both",
+            "pause-machine", "loss"]
     "#;
 
     fn scenario() -> Scenario {
@@ -214,8 +325,11 @@ mod tests {
                     Fault::PowerLoss(nodes)
                     | Fault::Kill(nodes)
                     | Fault::Stop(nodes)
+                    | Fault::PauseMachine(nodes)
                     | Fault::Pause(nodes) => Some((nodes, true)),
-                    Fault::Restart(nodes) | Fault::Resume(nodes) => Some((nodes, false)),
+                    Fault::Restart(nodes) | Fault::ResumeMachine(nodes) | Fault::Resume(nodes) => {
+                        Some((nodes, false))
+                    }
                     _ => None,
                 };
                 for (node, value) in

@@ -30,6 +30,10 @@ pub struct File {
     pub duration: Spanned<Written<Duration>>,
     /// With how many seeds it is run unless the command line says otherwise.
     pub seeds: Option<Spanned<u64>>,
+    /// Under which partition policies it is run, each as a row of its own, out of `component`, `lan` and `quorum`; the one
+    /// of `[safety]` unless given.
+    #[serde(default)]
+    pub policies: Vec<Spanned<Policy>>,
     /// The wires.
     #[serde(default)]
     pub network: Network,
@@ -39,6 +43,12 @@ pub struct File {
     /// The daemons' heartbeats and waits.
     #[serde(default)]
     pub timing: Timing,
+    /// The daemons' partition policy and leases.
+    #[serde(default)]
+    pub safety: Safety,
+    /// What stands behind the daemons of all machines.
+    #[serde(default)]
+    pub fences: Fences,
     /// How the daemons even out the load.
     #[serde(default)]
     pub balance: Balance,
@@ -132,6 +142,84 @@ pub struct Network {
     /// Heartbeats go to a multicast group.
     #[serde(default)]
     pub multicast: bool,
+    /// `"shared"` (default): one network for all. `"own"`: VIPs, probes, announcements and clients are on a segment apart
+    /// from the daemons' heartbeats; `partition`, `cut` and `heal` are then about the heartbeats.
+    #[serde(default)]
+    pub segment: SegmentKind,
+    /// A router answers every probe on the segment.
+    #[serde(default)]
+    pub proxy_arp: bool,
+}
+
+/// Whether the VIPs are on a segment of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SegmentKind {
+    /// One network for all.
+    #[default]
+    Shared,
+    /// Two networks.
+    Own,
+}
+
+/// What a component may do that does not hear the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Each component covers all VIPs.
+    Component,
+    /// What nobody has confirmed to have released is probed first.
+    Lan,
+    /// Only the primary view holds VIPs.
+    Quorum,
+}
+
+/// The partition policy and the leases, as in the daemon's configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Safety {
+    /// `component` (default here), `lan` or `quorum`.
+    pub partition: Option<Policy>,
+    /// `dynamic` (default) or `static`.
+    pub quorum: Option<QuorumKind>,
+    /// Default 1.
+    pub min_quorum: Option<Spanned<usize>>,
+    /// `lan`: how long an answer to a probe is waited out; for ever unless given.
+    pub lan_wait_max: Option<Written<Duration>>,
+    /// By how much clock rates may differ; default `1000ppm`.
+    pub drift: Option<Spanned<Written<Ppm>>>,
+    /// How long a release may take; zero behind a gate and an eighth of the failure timeout, at most 15 ms, elsewhere.
+    pub release_margin: Option<Written<Duration>>,
+}
+
+/// How the primary view is found.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuorumKind {
+    /// Out of the last primary view.
+    Dynamic,
+    /// Out of all configured nodes.
+    Static,
+}
+
+/// What stands behind the daemons.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fences {
+    /// Kernels drop what comes for a VIP when the lease has run out; default true.
+    pub gate: Option<bool>,
+    /// A process removes the addresses when the daemon dies or misses its lease; default true.
+    pub guardian: Option<bool>,
+    /// Addresses that are not renewed vanish; default true.
+    pub lifetime: Option<bool>,
+    /// How fast a daemon replaces a dead guardian, default `2ms..5ms`; or `"never"`: it cannot.
+    pub respawn: Option<Start>,
+    /// After how long a daemon is started again that its guardian has killed, default `100ms..300ms`; or `"never"`.
+    pub supervisor: Option<Start>,
+    /// There is a fence command, which takes so long, and switches off the node that it is for.
+    pub command: Option<Written<Span>>,
+    /// The probability that it fails; default 0.
+    pub command_fails: Option<Spanned<f64>>,
 }
 
 /// The kernels.
@@ -140,6 +228,8 @@ pub struct Network {
 pub struct Addresses {
     /// What one address operation takes; default `300us`.
     pub operation: Option<Written<Span>>,
+    /// How long a disk takes until a record is safe; default `2ms`.
+    pub sync: Option<Written<Span>>,
 }
 
 /// Heartbeats and waits.
@@ -202,6 +292,15 @@ pub struct Node {
     pub drift: Option<Written<Ppm>>,
     /// When it is switched on; within the first heartbeat unless given. `"never"` leaves it to a `restart` step.
     pub start: Option<Spanned<Start>>,
+    /// It votes and holds nothing.
+    #[serde(default)]
+    pub witness: bool,
+    /// As in `[fences]`, for this node alone.
+    pub gate: Option<bool>,
+    /// As in `[fences]`, for this node alone.
+    pub guardian: Option<bool>,
+    /// As in `[fences]`, for this node alone.
+    pub lifetime: Option<bool>,
 }
 
 /// When a node is switched on.
@@ -259,12 +358,36 @@ pub struct Step {
     pub pause: Option<OneOrMany>,
     /// SIGCONT.
     pub resume: Option<OneOrMany>,
+    /// SIGKILL for the guardians alone.
+    pub kill_guardian: Option<OneOrMany>,
+    /// SIGSTOP for the guardians alone.
+    pub pause_guardian: Option<OneOrMany>,
+    /// SIGCONT for the guardians.
+    pub resume_guardian: Option<OneOrMany>,
+    /// The hypervisor stops the machines: daemon, guardian, kernel and clock.
+    pub pause_machine: Option<OneOrMany>,
+    /// They go on as if nothing had been.
+    pub resume_machine: Option<OneOrMany>,
+    /// What the daemons have stored is gone.
+    pub disk_lost: Option<OneOrMany>,
+    /// The switch ports of the VIPs' segment stop forwarding; the carrier stays.
+    pub port_dead: Option<OneOrMany>,
+    /// The cables of the VIPs' segment are pulled.
+    pub carrier_lost: Option<OneOrMany>,
+    /// The ports forward again, with a carrier.
+    pub port_back: Option<OneOrMany>,
     /// Groups of stations that reach only each other. Each node is in one; a client that is in none goes with the first.
     pub partition: Option<Vec<Vec<String>>>,
     /// A one-way cut.
     pub cut: Option<Pair>,
     /// `"all"`, or stations among which all links work again in both directions.
     pub heal: Option<OneOrMany>,
+    /// As `partition`, of the segment of VIPs and clients; needs `segment = "own"`.
+    pub partition_segment: Option<Vec<Vec<String>>>,
+    /// As `cut`, on that segment.
+    pub cut_segment: Option<Pair>,
+    /// As `heal`, on that segment.
+    pub heal_segment: Option<OneOrMany>,
     /// Changes the probability of loss.
     pub loss: Option<Ratio>,
     /// Changes the probability of duplication.
@@ -387,8 +510,9 @@ pub struct Chaos {
     pub until: Written<Duration>,
     /// Pause between two faults.
     pub every: Written<Span>,
-    /// Which faults, out of `power-loss`, `kill`, `stop`, `restart`, `pause`, `partition`, `cut`, `heal`, `flush-address`;
-    /// a fault that is named twice is twice as likely.
+    /// Which faults, out of `power-loss`, `kill`, `stop`, `restart`, `pause`, `partition`, `cut`, `heal`, `flush-address`,
+    /// `port-dead`, `partition-segment`, `kill-guardian`, `pause-guardian`, `kill-both`, `pause-both`, `pause-machine`,
+    /// `loss`; a fault that is named twice is twice as likely.
     pub faults: Vec<Spanned<ChaosFault>>,
 }
 
@@ -410,10 +534,26 @@ pub enum ChaosFault {
     Partition,
     /// One random one-way cut.
     Cut,
-    /// All links work again.
+    /// All links and ports work again.
     Heal,
     /// One VIP's addresses are deleted by hand.
     FlushAddress,
+    /// One switch port is silently dead for 100 ms to 2 s.
+    PortDead,
+    /// Two random groups on the VIPs' own segment.
+    PartitionSegment,
+    /// One guardian is killed.
+    KillGuardian,
+    /// One guardian is paused for 100 ms to 2 s.
+    PauseGuardian,
+    /// One daemon and its guardian are killed.
+    KillBoth,
+    /// One daemon and its guardian are paused for 100 ms to 2 s.
+    PauseBoth,
+    /// One machine is stopped by its hypervisor for 100 ms to 2 s.
+    PauseMachine,
+    /// A quarter of all datagrams and frames is lost for 100 ms to 1 s.
+    Loss,
 }
 
 /// What must be true.

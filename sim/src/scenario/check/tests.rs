@@ -1,6 +1,8 @@
 //! What is refused, and how the refusal reads.
 
 use super::*;
+use crate::fault::Fault;
+use crate::segment::Net;
 
 const MINIMAL: &str = "title = \"idle\"\nnodes = 3\nvips = 2\nduration = \"10s\"\n";
 
@@ -64,7 +66,7 @@ fn every_fault_can_be_written() {
     let scenario = check("x.toml", &format!("{MINIMAL}{steps}")).expect("all faults");
     assert_eq!(scenario.steps.len(), 12);
     assert_eq!(scenario.steps[1].fault, Fault::Kill(vec![0, 1]));
-    assert_eq!(scenario.steps[3].fault, Fault::Partition(vec![vec![0, 3], vec![1, 2]]));
+    assert_eq!(scenario.steps[3].fault, Fault::Partition(Net::Both, vec![vec![0, 3], vec![1, 2]]));
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! Which component is primary under `partition = "quorum"`, as far as an observer can know who does not believe the daemons.
+//!
+//! It follows dynamic linear voting over what could have happened: beside the last primary component that was surely
+//! installed, every component since then that had a deciding part of one of the candidates may have become primary, or
+//! may have tried to. A component has to serve if it has a deciding part of *each* candidate; wherever that is not so,
+//! nothing is demanded (and exclusivity is checked all the same). Whoever has lost its disk has no vote until it was in
+//! a settled primary again. The first candidate is the whole cluster, when all of it has been connected for a while.
+
+use std::collections::BTreeSet;
+
+use wackamole_protocol::config::QuorumKind;
+use wackamole_protocol::time::Duration;
+
+use super::Glance;
+
+/// More candidates than that are not followed: nothing is demanded until the cluster is whole again.
+const CANDIDATES_MAX: usize = 32;
+
+type Set = BTreeSet<usize>;
+
+/// The observer.
+#[derive(Debug, Default)]
+pub struct Primary {
+    candidates: Vec<Set>,
+    seen: Vec<Set>,
+    /// When each node was in a settled primary last.
+    settled: Vec<Option<Duration>>,
+}
+
+impl Primary {
+    /// Looks; returns the members of the component that must serve once the world has been calm for long enough.
+    pub fn look(&mut self, glance: &Glance<'_>) -> Option<Set> {
+        let all: Set = (0..glance.scenario.nodes.len()).collect();
+        self.settled.resize(all.len(), None);
+        let components = components(glance);
+        let calm = glance.calm_for() > glance.bounds.cover;
+        let enough = |set: &&Set| set.len() >= glance.scenario.safety.min_quorum;
+        if glance.scenario.safety.quorum == QuorumKind::Static {
+            let most = |set: &&Set| set.len() * 2 > all.len();
+            return components.iter().filter(most).find(enough).cloned();
+        }
+        if components != self.seen {
+            self.spread(&components, glance);
+            self.seen.clone_from(&components);
+        }
+        if !calm {
+            return None;
+        }
+        if self.candidates.is_empty() && components == [all.clone()] {
+            self.candidates.push(all);
+        }
+        let decides = |set: &&Set| {
+            !self.candidates.is_empty()
+                && self.candidates.iter().all(|of| self.decides(set, of, glance))
+        };
+        let primary = components.iter().filter(decides).find(enough).cloned()?;
+        for &node in &primary {
+            self.settled[node] = Some(glance.now);
+        }
+        self.candidates = vec![primary.clone()];
+        Some(primary)
+    }
+
+    /// Each component that could have decided for one of the candidates may be one, too; so may whatever is left of it
+    /// when an attempt was accepted by some and heard by few.
+    fn spread(&mut self, components: &[Set], glance: &Glance<'_>) {
+        for set in components {
+            let new = !self.candidates.contains(set)
+                && self.candidates.iter().any(|of| self.decides(set, of, glance));
+            if new {
+                self.candidates.push(set.clone());
+            }
+        }
+        if self.candidates.len() > CANDIDATES_MAX {
+            self.candidates.clear();
+        }
+    }
+
+    /// More than half of the voters, or half with the lowest rank.
+    fn decides(&self, set: &Set, of: &Set, glance: &Glance<'_>) -> bool {
+        let votes = |node: &&usize| {
+            let lost = glance.segment.disk_lost[**node];
+            lost.is_none_or(|lost| self.settled[**node].is_some_and(|settled| settled > lost))
+        };
+        let with = of.intersection(set).filter(votes).count();
+        let lowest = of.first().filter(|lowest| set.contains(lowest)).filter(|node| votes(node));
+        with * 2 > of.len() || with * 2 == of.len() && lowest.is_some()
+    }
+}
+
+fn components(glance: &Glance<'_>) -> Vec<Set> {
+    let component = glance.connectivity.components();
+    let members = |root: usize| -> Set {
+        (0..component.len()).filter(|&n| component[n] == root && glance.attends(n)).collect()
+    };
+    (0..component.len()).map(members).filter(|set| !set.is_empty()).collect()
+}

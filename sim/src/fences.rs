@@ -1,0 +1,499 @@
+//! What stands behind the daemons: gate, guardian and kernel address lifetimes of each machine (design.md §6).
+//!
+//! Everything here runs on the machine's own clock, as the kernel's timers do: it drifts with it and stops with it. The
+//! fences know the lease that the daemon told them last and nothing of what it decides; what they want done is an
+//! [`Order`], which the world carries out.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use wackamole::env::Lease;
+use wackamole_protocol::time::{Duration, Instant};
+
+use crate::clock::Oscillator;
+use crate::kernels::Kernels;
+use crate::rng::{Rng, Span};
+use crate::segment::Daemon;
+
+/// How long a guardian takes from a death or a missed deadline until it acts: a pidfd or a timer wakes it.
+const GUARDIAN_WAKES: Span = Span { min: Duration::from_millis(1), max: Duration::from_millis(10) };
+/// What removing one VIP costs it (seen: 13 ms for a thousand).
+const REMOVAL: Duration = Duration::from_micros(13);
+/// Behind a gate a guardian leaves a living daemon the time to release by itself: nothing answers meanwhile.
+const PATIENCE_BEHIND_GATE: Duration = Duration::from_millis(20);
+/// Kernel address lifetime where nothing else ends the answering, and behind a gate.
+const LIFETIME: Duration = Duration::from_secs(1);
+const LIFETIME_BEHIND_GATE: Duration = Duration::from_secs(5);
+/// The kernel sweeps at most once a second: by so much more than its lifetime an address lives.
+const SWEEP: Span = Span { min: Duration::ZERO, max: Duration::from_millis(900) };
+/// How often in a lifetime the daemon renews it.
+const RENEWALS: u32 = 3;
+
+/// Which fences a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FenceSpec {
+    /// The kernel drops what comes for a VIP when the lease has run out.
+    pub gate: bool,
+    /// A process of its own that removes the addresses when the daemon dies or misses its lease.
+    pub guardian: bool,
+    /// Addresses that are not renewed vanish.
+    pub lifetime: bool,
+}
+
+impl FenceSpec {
+    /// None at all.
+    pub const NONE: Self = Self { gate: false, guardian: false, lifetime: false };
+    /// All of them.
+    pub const ALL: Self = Self { gate: true, guardian: true, lifetime: true };
+
+    /// After how long at the latest, counted from the end of the lease, the guardian of a machine with so many VIPs has
+    /// removed them.
+    pub fn guardian_max(self, vips: usize) -> Duration {
+        let patience = if self.gate { PATIENCE_BEHIND_GATE } else { Duration::ZERO };
+        patience + GUARDIAN_WAKES.max + REMOVAL * vips as u32
+    }
+
+    /// For how long at most an address lives that is not renewed.
+    pub fn lifetime_max(self) -> Duration {
+        self.lifetime() + SWEEP.max
+    }
+
+    fn lifetime(self) -> Duration {
+        if self.gate { LIFETIME_BEHIND_GATE } else { LIFETIME }
+    }
+}
+
+/// What a fence wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The kernel's sweep removes all addresses of ours.
+    Expire(usize),
+    /// The guardian kills the daemon if it is still there, removes all addresses and tells the peers.
+    Guard(usize),
+    /// The daemon notices that it has lost its guardian and cannot get another.
+    Unguarded(usize),
+}
+
+/// What a machine's guardian is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guardian {
+    /// There is none.
+    Absent,
+    /// It watches the daemon.
+    Watching,
+    /// It has seen that it must act, and does so at this time of its machine's clock.
+    Acting(Duration),
+    /// SIGSTOP.
+    Paused,
+    /// Killed; the daemon replaces it at this time of the clock, once it has noticed.
+    Dead(Option<Duration>),
+    /// Killed, and not to be replaced.
+    Lost,
+}
+
+#[derive(Debug)]
+struct Machine {
+    spec: FenceSpec,
+    oscillator: Rc<Cell<Oscillator>>,
+    lease: Lease,
+    renewed: Option<Duration>,
+    expires: Option<Duration>,
+    guardian: Guardian,
+}
+
+/// The fences of all machines.
+#[derive(Debug)]
+pub struct Fences {
+    machines: Vec<Machine>,
+    respawn: Option<Span>,
+    rng: Rng,
+}
+
+impl Fences {
+    /// Machines without fences, whose clocks go right.
+    pub fn none(nodes: usize) -> Self {
+        let machine = || (FenceSpec::NONE, Rc::default());
+        Self::new((0..nodes).map(|_| machine()).collect(), None, 0)
+    }
+
+    /// The fences of machines with these clocks. A daemon replaces a dead guardian within `respawn`, or cannot.
+    pub fn new(
+        machines: Vec<(FenceSpec, Rc<Cell<Oscillator>>)>,
+        respawn: Option<Span>,
+        seed: u64,
+    ) -> Self {
+        let machine = |(spec, oscillator)| Machine {
+            spec,
+            oscillator,
+            lease: Lease::None,
+            renewed: None,
+            expires: None,
+            guardian: Guardian::Absent,
+        };
+        let machines = machines.into_iter().map(machine).collect();
+        Self { machines, respawn, rng: Rng::new(seed, "fences") }
+    }
+
+    /// Which fences a machine has.
+    pub fn spec(&self, node: usize) -> FenceSpec {
+        self.machines[node].spec
+    }
+
+    /// The daemon tells its lease.
+    pub fn renew(&mut self, node: usize, lease: Lease) {
+        self.machines[node].lease = lease;
+    }
+
+    /// Nothing answers on the machine, because its gate is shut.
+    pub fn shut(&self, now: Duration, node: usize) -> bool {
+        let machine = &self.machines[node];
+        machine.spec.gate && !machine.leased(machine.oscillator.get().shown(now))
+    }
+
+    /// A guardian runs, stopped or not.
+    pub fn guarded(&self, node: usize) -> bool {
+        let guardian = self.machines[node].guardian;
+        matches!(guardian, Guardian::Watching | Guardian::Acting(_) | Guardian::Paused)
+    }
+
+    /// A guardian runs that is able to act.
+    pub fn watched(&self, node: usize) -> bool {
+        matches!(self.machines[node].guardian, Guardian::Watching | Guardian::Acting(_))
+    }
+
+    /// The guardian is gone for good: the daemon may hold nothing.
+    pub fn lost(&self, node: usize) -> bool {
+        self.machines[node].guardian == Guardian::Lost
+    }
+
+    /// A daemon starts and brings its guardian with it.
+    pub fn daemon_starts(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.guardian =
+            if machine.spec.guardian { Guardian::Watching } else { Guardian::Absent };
+    }
+
+    /// The daemon has left gracefully, or the machine is off: the guardian is gone, and no lease runs.
+    pub fn daemon_gone(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        machine.guardian = Guardian::Absent;
+        machine.lease = Lease::None;
+    }
+
+    /// SIGKILL for the guardian.
+    pub fn kill_guardian(&mut self, node: usize) {
+        if self.guarded(node) {
+            self.machines[node].guardian = Guardian::Dead(None);
+        }
+    }
+
+    /// SIGSTOP for the guardian.
+    pub fn pause_guardian(&mut self, node: usize) {
+        if self.guarded(node) {
+            self.machines[node].guardian = Guardian::Paused;
+        }
+    }
+
+    /// SIGCONT for the guardian: it looks again.
+    pub fn resume_guardian(&mut self, node: usize) {
+        let guardian = &mut self.machines[node].guardian;
+        if *guardian == Guardian::Paused {
+            *guardian = Guardian::Watching;
+        }
+    }
+
+    /// Lets all clocks have their effect: gates shut, sweeps and guardians' orders are returned.
+    pub fn step(
+        &mut self,
+        now: Duration,
+        daemons: &[Daemon],
+        kernels: &mut Kernels,
+        orders: &mut Vec<Order>,
+    ) {
+        let Self { machines, respawn, rng } = self;
+        for (node, machine) in machines.iter_mut().enumerate() {
+            if machine.spec == FenceSpec::NONE || !kernels.runs(node) {
+                continue;
+            }
+            let shown = machine.oscillator.get().shown(now);
+            if machine.spec.gate {
+                kernels.set_shut(node, !machine.leased(shown));
+            }
+            let held = kernels.count(node);
+            if machine.spec.lifetime && machine.sweeps(shown, daemons[node], held, rng) {
+                orders.push(Order::Expire(node));
+            }
+            match machine.guard(shown, daemons[node], held, *respawn, rng) {
+                Some(Guarding::Act) => orders.push(Order::Guard(node)),
+                Some(Guarding::GiveUp) => orders.push(Order::Unguarded(node)),
+                None => {}
+            }
+        }
+    }
+}
+
+enum Guarding {
+    Act,
+    GiveUp,
+}
+
+impl Machine {
+    fn leased(&self, shown: Duration) -> bool {
+        match self.lease {
+            Lease::None => false,
+            Lease::Until(until) => Instant::after_origin(shown) < until,
+        }
+    }
+
+    /// Renews the lifetimes if the daemon would; returns whether the addresses vanish.
+    fn sweeps(&mut self, shown: Duration, daemon: Daemon, held: usize, rng: &mut Rng) -> bool {
+        if held == 0 {
+            (self.renewed, self.expires) = (None, None);
+            return false;
+        }
+        let lifetime = self.spec.lifetime();
+        let due = self.renewed.is_none_or(|at| shown >= at + lifetime / RENEWALS);
+        if self.expires.is_none() || due && daemon.attends() && self.leased(shown) {
+            self.renewed = Some(shown);
+            self.expires = Some(shown + lifetime + SWEEP.draw(rng));
+        }
+        self.expires.is_some_and(|at| shown >= at)
+    }
+
+    fn guard(
+        &mut self,
+        shown: Duration,
+        daemon: Daemon,
+        held: usize,
+        respawn: Option<Span>,
+        rng: &mut Rng,
+    ) -> Option<Guarding> {
+        let needed = match daemon {
+            Daemon::Killed => true,
+            Daemon::Running(_) | Daemon::Paused(_) => held > 0 && self.missed(shown),
+            Daemon::Off | Daemon::Ended | Daemon::Frozen(_) => false,
+        };
+        match self.guardian {
+            Guardian::Watching if needed => {
+                let takes = GUARDIAN_WAKES.draw(rng) + REMOVAL * held as u32;
+                self.guardian = Guardian::Acting(shown + takes);
+                None
+            }
+            Guardian::Acting(_) if !needed => {
+                self.guardian = Guardian::Watching;
+                None
+            }
+            Guardian::Acting(at) if shown >= at => {
+                self.guardian = Guardian::Absent;
+                self.lease = Lease::None;
+                Some(Guarding::Act)
+            }
+            Guardian::Dead(None) if daemon.attends() => match respawn {
+                Some(within) => {
+                    self.guardian = Guardian::Dead(Some(shown + within.draw(rng)));
+                    None
+                }
+                None => {
+                    self.guardian = Guardian::Lost;
+                    Some(Guarding::GiveUp)
+                }
+            },
+            Guardian::Dead(Some(at)) if daemon.attends() && shown >= at => {
+                self.guardian = Guardian::Watching;
+                None
+            }
+            Guardian::Absent
+            | Guardian::Watching
+            | Guardian::Acting(_)
+            | Guardian::Paused
+            | Guardian::Dead(_)
+            | Guardian::Lost => None,
+        }
+    }
+
+    /// The lease is over, and a living daemon has had its time to let go.
+    fn missed(&self, shown: Duration) -> bool {
+        let patience = if self.spec.gate { PATIENCE_BEHIND_GATE } else { Duration::ZERO };
+        match self.lease {
+            // Nothing was ever promised: what is there belongs to an earlier daemon.
+            Lease::None => false,
+            Lease::Until(until) => Instant::after_origin(shown) >= until + patience,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn until(ms_: u64) -> Lease {
+        Lease::Until(Instant::after_origin(ms(ms_)))
+    }
+
+    /// One machine that holds one VIP under a lease of 400 ms.
+    struct Scene {
+        fences: Fences,
+        kernels: Kernels,
+        oscillator: Rc<Cell<Oscillator>>,
+        daemon: Daemon,
+    }
+
+    impl Scene {
+        fn new(spec: FenceSpec) -> Self {
+            let oscillator: Rc<Cell<Oscillator>> = Rc::default();
+            let respawn = Some(Span::exactly(ms(3)));
+            let mut fences = Fences::new(vec![(spec, Rc::clone(&oscillator))], respawn, 1);
+            let mut kernels = Kernels::new(1, 1);
+            kernels.power_on(0);
+            fences.daemon_starts(0);
+            fences.renew(0, until(400));
+            kernels.set(0, 0, true);
+            Self { fences, kernels, oscillator, daemon: Daemon::Running(ms(0)) }
+        }
+
+        fn at(&mut self, now: u64) -> Vec<Order> {
+            let mut orders = Vec::new();
+            self.fences.step(ms(now), &[self.daemon], &mut self.kernels, &mut orders);
+            orders
+        }
+
+        /// When the first order comes, looking each millisecond, and which.
+        fn first(&mut self, from: u64, to: u64) -> Option<(u64, Order)> {
+            (from..to).find_map(|now| self.at(now).first().map(|order| (now, *order)))
+        }
+
+        fn answers(&self) -> bool {
+            self.kernels.answers(0, 0)
+        }
+    }
+
+    const GATE: FenceSpec = FenceSpec { gate: true, ..FenceSpec::NONE };
+    const GUARDIAN: FenceSpec = FenceSpec { guardian: true, ..FenceSpec::NONE };
+    const LIFETIMES: FenceSpec = FenceSpec { lifetime: true, ..FenceSpec::NONE };
+
+    #[test]
+    fn a_gate_shuts_at_the_leases_end_on_the_machines_own_clock() {
+        let mut scene = Scene::new(GATE);
+        scene.at(399);
+        assert!(scene.answers());
+        scene.at(400);
+        assert!(!scene.answers());
+
+        let mut slow = Scene::new(GATE);
+        let mut oscillator = slow.oscillator.get();
+        oscillator.set_drift(ms(0), -200_000);
+        slow.oscillator.set(oscillator);
+        slow.at(499);
+        assert!(slow.answers());
+        slow.at(501);
+        assert!(!slow.answers());
+    }
+
+    #[test]
+    fn a_gate_that_nobody_was_given_a_lease_for_is_shut() {
+        let mut scene = Scene::new(GATE);
+        scene.fences.renew(0, Lease::None);
+        assert!(scene.fences.shut(ms(1), 0));
+        scene.at(1);
+        assert!(!scene.answers());
+    }
+
+    #[test]
+    fn a_guardian_acts_within_milliseconds_of_a_death_and_only_once() {
+        let mut scene = Scene::new(GUARDIAN);
+        assert_eq!(scene.first(0, 100), None);
+        scene.daemon = Daemon::Killed;
+        let (at, order) = scene.first(100, 400).expect("the guardian acts");
+        assert_eq!(order, Order::Guard(0));
+        assert!((101..=111).contains(&at), "{at}");
+        assert!(!scene.fences.guarded(0));
+        assert_eq!(scene.first(at + 1, 5000), None);
+    }
+
+    #[test]
+    fn a_guardian_acts_when_a_paused_daemon_misses_its_lease() {
+        let mut scene = Scene::new(GUARDIAN);
+        scene.daemon = Daemon::Paused(ms(0));
+        let (at, _) = scene.first(0, 1000).expect("the guardian acts");
+        assert!((401..=411).contains(&at), "{at}");
+        assert!(ms(at) <= ms(400) + GUARDIAN.guardian_max(1));
+    }
+
+    #[test]
+    fn a_guardian_lets_a_daemon_live_that_has_let_go_in_time() {
+        let mut scene = Scene::new(GUARDIAN);
+        assert_eq!(scene.at(400), []);
+        scene.kernels.set(0, 0, false);
+        assert_eq!(scene.first(401, 2000), None);
+    }
+
+    #[test]
+    fn a_killed_guardian_is_replaced_by_a_daemon_that_runs_and_by_no_other() {
+        let mut scene = Scene::new(GUARDIAN);
+        scene.at(0);
+        scene.daemon = Daemon::Paused(ms(0));
+        scene.fences.kill_guardian(0);
+        assert_eq!(scene.first(1, 5000), None, "both are out of action");
+        assert!(!scene.fences.guarded(0));
+        scene.daemon = Daemon::Running(ms(0));
+        scene.fences.renew(0, until(9000));
+        scene.at(5000);
+        scene.at(5003);
+        assert!(scene.fences.guarded(0));
+
+        scene.fences.respawn = None;
+        scene.fences.kill_guardian(0);
+        assert_eq!(scene.first(5004, 6000), Some((5004, Order::Unguarded(0))));
+    }
+
+    #[test]
+    fn a_paused_guardian_does_nothing_until_it_goes_on() {
+        let mut scene = Scene::new(GUARDIAN);
+        scene.fences.pause_guardian(0);
+        scene.daemon = Daemon::Killed;
+        assert_eq!(scene.first(0, 1000), None);
+        assert!(scene.fences.guarded(0), "whoever starts waits for it");
+        scene.fences.resume_guardian(0);
+        assert!(scene.first(1000, 1012).is_some());
+    }
+
+    #[test]
+    fn addresses_vanish_at_the_kernels_sweep_when_nobody_renews_them() {
+        let mut scene = Scene::new(LIFETIMES);
+        scene.fences.renew(0, until(60_000));
+        assert_eq!(scene.first(0, 5000), None, "renewed as long as the daemon runs");
+        scene.daemon = Daemon::Killed;
+        let (at, order) = scene.first(5000, 9000).expect("the sweep");
+        assert_eq!(order, Order::Expire(0));
+        assert!((5600..=6900).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn lifetimes_are_not_renewed_past_the_lease() {
+        let mut scene = Scene::new(LIFETIMES);
+        let (at, _) = scene.first(0, 9000).expect("the sweep");
+        assert!((1000..=400 + 1900).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn nothing_happens_on_a_machine_that_its_hypervisor_has_stopped() {
+        let mut scene = Scene::new(FenceSpec::ALL);
+        scene.at(300);
+        let mut oscillator = scene.oscillator.get();
+        oscillator.set_stopped(ms(300), true);
+        scene.oscillator.set(oscillator);
+        scene.kernels.set_frozen(0, true);
+        assert_eq!(scene.first(300, 9000), None);
+        oscillator.set_stopped(ms(9000), false);
+        scene.oscillator.set(oscillator);
+        scene.kernels.set_frozen(0, false);
+        scene.at(9099);
+        assert!(scene.answers(), "its lease goes on where it stood");
+        scene.at(9100);
+        assert!(!scene.answers());
+    }
+}
