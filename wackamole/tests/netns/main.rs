@@ -112,7 +112,8 @@ fn main() -> ExitCode {
             refuses_to_reload_and_goes_on,
             removes_what_a_killed_one_left_even_if_its_vips_have_changed,
             keeps_a_second_one_out,
-            removes_its_addresses_at_once_at_a_second_signal;
+            removes_its_addresses_at_once_at_a_second_signal,
+            falls_silent_when_it_is_stopped;
         network:
             survives_the_absence_of_its_address,
             hears_its_multicast_group_over_ipv4,

@@ -118,19 +118,19 @@ mod tests {
 
     #[test]
     fn a_lease_that_ends_earlier_is_passed_on_at_once() {
-        let installed = Some(Installed::new(at(400), at(0)));
+        let installed = Installed::new(at(400), at(0));
         for (wanted, now, expected) in [
             (Lease::None, 10, Step::End),
             (until(10), 10, Step::End),
             (until(15), 10, Step::End),
             (until(300), 10, Step::Renew(at(300), 288)),
         ] {
-            assert!(installed.unwrap().is_due(wanted, at(now)));
-            assert_eq!(next(wanted, installed, at(now)), expected, "{wanted:?}");
+            assert!(installed.is_due(wanted, at(now)));
+            assert_eq!(next(wanted, Some(installed), at(now)), expected, "{wanted:?}");
         }
-        assert!(!installed.unwrap().is_due(until(400), at(10)));
-        assert!(!installed.unwrap().is_due(until(500), at(199)));
-        assert!(installed.unwrap().is_due(until(500), at(200)));
+        assert!(!installed.is_due(until(400), at(10)));
+        assert!(!installed.is_due(until(500), at(199)));
+        assert!(installed.is_due(until(500), at(200)));
     }
 
     #[test]
