@@ -75,7 +75,6 @@ impl Oddities {
             Event::Link { .. }
             | Event::PeerRestarted { .. }
             | Event::PeerLeft { .. }
-            | Event::ForcedPrimary
             | Event::Proposed { .. }
             | Event::Accepted { .. }
             | Event::Refused { .. }

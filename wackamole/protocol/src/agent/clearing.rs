@@ -34,7 +34,7 @@ impl Precautions {
 
     /// Whether a VIP whose release nobody has confirmed, lost with `vanished`, may be acquired without more ado.
     pub(super) fn none_for(self, vanished: Option<NodeId>) -> bool {
-        !self.probes && !(self.fences && vanished.is_some())
+        !(self.probes || self.fences && vanished.is_some())
     }
 }
 

@@ -97,6 +97,9 @@ impl Group {
                 }
             }
             GroupMessage::Accept { ballot, promise_us, record, state } => {
+                if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot == ballot) {
+                    self.count_vote(from, record.as_ref());
+                }
                 self.learn_record(from, record);
                 self.handle_accept(from, ballot, promise_us, state);
             }
@@ -188,6 +191,7 @@ impl Group {
         }
         let promise_us = micros(self.timing.failure_timeout);
         if ballot.coordinator == self.me {
+            self.count_vote(self.me, None);
             self.handle_accept(self.me, ballot, promise_us, state);
         } else {
             let record = self.told_record();
@@ -366,7 +370,6 @@ impl Group {
             let primary = proposal.primary;
             self.outputs.push_back(GroupOutput::DecisionWanted { ballot, states, primary });
         }
-        self.count_vote(from);
     }
 
     fn handle_refuse(

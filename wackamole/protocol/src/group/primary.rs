@@ -106,7 +106,10 @@ impl Group {
     /// Records with this ticket and lower ones are on the disk.
     pub fn handle_saved(&mut self, ticket: u64, now: Instant) {
         let Some(votes) = &mut self.votes else { return };
-        while let Some((_, accepted)) = votes.saving.pop_front_if(|(saved, _)| *saved <= ticket) {
+        while let Some((_, accepted)) =
+            votes.saving.front().copied().filter(|(saved, _)| *saved <= ticket)
+        {
+            votes.saving.pop_front();
             votes.stored = votes.stored.max(accepted);
         }
         let stored = votes.stored;
@@ -218,9 +221,11 @@ impl Group {
     }
 
     /// Counts an accept towards the attempt.
-    pub(super) fn count_vote(&mut self, from: NodeId) {
-        if let Some(attempt) = self.votes.as_mut().and_then(|votes| votes.attempt.as_mut()) {
-            attempt.accepted_by(from);
+    pub(super) fn count_vote(&mut self, from: NodeId, record: Option<&Record>) {
+        let Some(votes) = &mut self.votes else { return };
+        let own = (from == self.me).then_some(&votes.record);
+        if let (Some(attempt), Some(record)) = (&mut votes.attempt, own.or(record)) {
+            attempt.accepted_by(from, record);
         }
     }
 
@@ -269,7 +274,7 @@ impl Group {
         }
         let members = view.members.keys().copied().collect();
         let formed = Formed { ballot: view.id, voters: votes.rules.ranked(&members) };
-        vote::deciding(&formed, promising, &votes.record.proxies)
+        vote::upholding(&formed, promising, &votes.record.proxies)
     }
 
     /// Gives this node's vote away before it leaves. Returns whether that is done, or there is nothing to give.
