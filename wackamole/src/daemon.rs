@@ -30,7 +30,7 @@ use crate::control::{self, ControlSocket, Reply, Request};
 use crate::driver::{self, Command};
 use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
 use crate::io::addresses::{
-    AddressesConfig, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
+    self, AddressesConfig, Heartbeats, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
 };
 use crate::io::clock::BootClock;
 use crate::io::gate::{self, Gate};
@@ -131,7 +131,7 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     // Not before it is sure that no other daemon runs here: it is made anew, shut.
     let gate = stand_gate(config, &may_hold);
     let mut may_clean_up = AddressesConfig::new(may_hold).with_fences(gate.clone());
-    may_clean_up.segment = segment(config, me);
+    may_clean_up.segment = segment(config, me, &network);
     let addresses = NetlinkAddresses::start(may_clean_up.clone())?;
     let clock =
         BootClock::new().map_err(|source| DaemonError::System { doing: "open a timer", source })?;
@@ -242,10 +242,14 @@ fn stand_gate(config: &Config, vips: &BTreeSet<IpAddr>) -> Option<Gate> {
 }
 
 /// How the segments of the VIPs are watched. Signs of life count under the policy that goes by them.
-fn segment(config: &Config, me: &NodeDefinition) -> SegmentConfig {
+fn segment(config: &Config, me: &NodeDefinition, network: &UdpNetwork) -> SegmentConfig {
     let Timing { heartbeat, failure_timeout, .. } = config.timing();
     let peers = config.nodes().iter().filter(|node| node.name != me.name);
     let peers = peers.flat_map(|node| &node.addresses).map(SocketAddr::ip).collect();
+    let heartbeats = heartbeats(me, network).unwrap_or_else(|error| {
+        warn!(%error, "cannot see which interfaces heartbeats come in on; all are looked at");
+        Vec::new()
+    });
     let by_life = config.safety().partition == Partition::Lan;
     // The others take over no sooner than a heartbeat before the failure timeout after the last frame that came from them;
     // by then, half a heartbeat after the silence at the latest, a machine that nobody reaches has let go.
@@ -253,8 +257,24 @@ fn segment(config: &Config, me: &NodeDefinition) -> SegmentConfig {
     SegmentConfig {
         heartbeat,
         vips: config.vips().iter().map(|vip| Arc::clone(&vip.vip)).collect(),
-        life: by_life.then_some(LifeConfig { silence, peers }),
+        life: by_life.then_some(LifeConfig { silence, peers, heartbeats }),
     }
+}
+
+/// On which interfaces the peers' heartbeats come in.
+fn heartbeats(me: &NodeDefinition, network: &UdpNetwork) -> io::Result<Vec<Heartbeats>> {
+    let interfaces = addresses::interfaces()?;
+    let carrier = |address: &IpAddr| {
+        interfaces.iter().find(|(_, here)| here.contains(address)).map(|(name, _)| name.clone())
+    };
+    let heard_on = |(network_number, address): (usize, &SocketAddr)| {
+        Some(Heartbeats {
+            interface: carrier(&address.ip())?,
+            network: network_number,
+            arrivals: Arc::clone(network.arrivals()),
+        })
+    };
+    Ok(me.addresses.iter().enumerate().filter_map(heard_on).collect())
 }
 
 fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindError> {

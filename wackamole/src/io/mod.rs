@@ -4,6 +4,7 @@
 
 pub mod addresses;
 pub mod arp;
+pub mod arrivals;
 pub mod clock;
 pub mod ethernet;
 pub mod gate;

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -17,6 +18,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::ReadBuf;
 
 use crate::env::Network;
+use crate::io::arrivals::Arrivals;
+use crate::io::clock::boot_time;
 use multicast::Multicast;
 
 /// What the kernel keeps for us while we are busy or stopped: a second of heartbeats of a large cluster.
@@ -81,6 +84,8 @@ pub struct UdpNetwork {
     networks: BTreeMap<SocketAddr, usize>,
     /// Where the next receive begins to look, so that a flood on one network does not hide the others.
     next: Cell<usize>,
+    /// When something of a peer last came in on each network.
+    arrivals: Arc<Arrivals>,
 }
 
 impl UdpNetwork {
@@ -120,7 +125,13 @@ impl UdpNetwork {
             Some(group) => Some(Multicast::join(group, own, &sockets)?),
             None => None,
         };
-        Ok(Self { sockets, multicast, networks, next: Cell::new(0) })
+        let arrivals = Arc::new(Arrivals::new(own.len()));
+        Ok(Self { sockets, multicast, networks, next: Cell::new(0), arrivals })
+    }
+
+    /// When datagrams of peers last came in on each of our networks.
+    pub fn arrivals(&self) -> &Arc<Arrivals> {
+        &self.arrivals
     }
 
     /// Where this node listens, in the order of its addresses; tells the port where the configured one was zero.
@@ -159,8 +170,13 @@ impl UdpNetwork {
         numbered.clone().skip(first).chain(numbered.take(first))
     }
 
-    fn received_on(&self, receiver: usize) {
+    fn received_on(&self, receiver: usize, result: &io::Result<(usize, SocketAddr)>) {
         self.next.set((receiver + 1) % self.receivers().count());
+        if let Ok((_, from)) = result
+            && let Some(&network) = self.networks.get(from)
+        {
+            self.arrivals.note(network, boot_time());
+        }
     }
 
     fn poll_recv(
@@ -170,7 +186,7 @@ impl UdpNetwork {
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
         for (number, receiver) in self.in_turn() {
             if let Poll::Ready(result) = receiver.poll_recv(context, buffer) {
-                self.received_on(number);
+                self.received_on(number, &result);
                 return Poll::Ready(result);
             }
         }
@@ -200,7 +216,7 @@ impl Network for UdpNetwork {
             match receiver.try_recv(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => {
-                    self.received_on(number);
+                    self.received_on(number, &result);
                     return result;
                 }
             }

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wackamole::io::addresses::{AddressesConfig, LifeConfig, SegmentConfig};
+use wackamole::io::addresses::{AddressesConfig, Heartbeats, LifeConfig, SegmentConfig};
 use wackamole::io::arp::arp_question;
+use wackamole::io::arrivals::Arrivals;
 use wackamole::io::clock;
 use wackamole::io::ethernet::MacAddress;
 use wackamole_protocol::vip::Vip;
@@ -23,12 +24,16 @@ const TIMEOUT: Duration = Duration::from_millis(400);
 const SLACK: Duration = Duration::from_millis(300);
 
 fn watching(vips: &[&Arc<Vip>], peers: &[&str]) -> Worker {
+    hearing(vips, peers, vec![])
+}
+
+fn hearing(vips: &[&Arc<Vip>], peers: &[&str], heartbeats: Vec<Heartbeats>) -> Worker {
     let peers: Vec<IpAddr> = peers.iter().map(|peer| peer.parse().unwrap()).collect();
     let mut config = AddressesConfig::new([].into());
     config.segment = SegmentConfig {
         heartbeat: HEARTBEAT,
         vips: vips.iter().map(|&vip| vip.clone()).collect(),
-        life: Some(LifeConfig { silence: TIMEOUT, peers }),
+        life: Some(LifeConfig { silence: TIMEOUT, peers, heartbeats }),
     };
     Worker::with(config)
 }
@@ -226,10 +231,59 @@ fn until(worker: &mut Worker, expected: &(usize, Option<String>)) {
     }
 }
 
-/// Printed, not asserted: the processor time of the watcher's thread in a second, with heartbeats coming in.
+/// What peers say over the very interface is sign enough, and when it stops it is missed in time.
+pub(crate) fn is_shown_by_heartbeats() {
+    let (switch, [left, right]) = switch();
+    no_ipv6(&left);
+    no_ipv6(&right);
+    right.enter(|| Kernel::here().add_address("eth0", "10.0.0.2/24"));
+    left.enter(|| {
+        Kernel::here().add_address("eth0", "10.0.0.1/24");
+        let vip = vip(&["10.0.0.100/32@eth0"]);
+        let (mut worker, arrivals) = hearing_heartbeats(&vip);
+        for _ in 0..3 {
+            let end = clock::boot_time() + Duration::from_secs(1);
+            while clock::boot_time() < end {
+                arrivals.note(0, clock::boot_time());
+                worker.watch_for(HEARTBEAT / 2);
+            }
+            assert_eq!(worker.segment_reports(), 0);
+
+            switch.enter(|| Kernel::here().set_plugged("port0", false));
+            let last = clock::boot_time();
+            while worker.segment_reports() == 0 {
+                worker.watch_for(HEARTBEAT / 20); // the driver is awake now and then
+                let waited = clock::boot_time().since(last);
+                assert!(waited < TIMEOUT + HEARTBEAT / 2 + SLACK, "{waited:?}");
+            }
+            assert_eq!(worker.next_servable(), (1, silent()));
+            let gone = clock::boot_time().since(last);
+            assert!(gone > TIMEOUT / 2, "{gone:?}");
+            eprintln!("heartbeats cease with the port: noticed after {gone:.0?}");
+
+            switch.enter(|| Kernel::here().set_plugged("port0", true));
+            assert_eq!(worker.next_servable(), (1, None));
+            arrivals.note(0, clock::boot_time());
+            worker.watch_for(HEARTBEAT);
+
+            // They stop, and the peer still answers.
+            worker.watch_for(3 * TIMEOUT);
+            assert_eq!(worker.segment_reports(), 0);
+        }
+    });
+}
+
+fn hearing_heartbeats(vip: &Arc<Vip>) -> (Worker, Arc<Arrivals>) {
+    let arrivals = Arc::new(Arrivals::new(1));
+    let heartbeats =
+        Heartbeats { interface: "eth0".into(), network: 0, arrivals: Arc::clone(&arrivals) };
+    (hearing(&[vip], &["10.0.0.2"], vec![heartbeats]), arrivals)
+}
+
+/// Printed, not asserted: the processor time of the watcher's thread in a second.
 pub(crate) fn costs_little_to_watch() {
-    const SECONDS: u32 = 10;
-    for (what, pause) in [("heartbeats", Some(HEARTBEAT / 4)), ("silence but answers", None)] {
+    const TIME: Duration = Duration::from_secs(8);
+    for what in ["heartbeats", "other frames", "silence but answers"] {
         let (_switch, [left, right]) = switch();
         no_ipv6(&left);
         no_ipv6(&right);
@@ -239,44 +293,48 @@ pub(crate) fn costs_little_to_watch() {
         });
         left.enter(|| {
             Kernel::here().add_address("eth0", "10.0.0.1/24");
-            let ours = Kernel::here().mac("eth0");
-            let vip = vip(&["10.0.0.100/32@eth0"]);
-            let mut worker = watching(&[&vip], &["10.0.0.2"]);
             let mut frame = vec![0; 100];
-            frame[..6].copy_from_slice(&ours);
-            frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+            frame[..6].copy_from_slice(&Kernel::here().mac("eth0"));
+            frame[12..14].copy_from_slice(&[0x88, 0xb5]); // IEEE 802, for experiments
+            let vip = vip(&["10.0.0.100/32@eth0"]);
+            let (mut worker, arrivals) = hearing_heartbeats(&vip);
             worker.watch_for(HEARTBEAT); // its thread has its name
-            let before = processor_time();
-            let start = clock::boot_time();
-            while clock::boot_time().since(start) < Duration::from_secs(SECONDS.into()) {
-                if pause.is_some() {
-                    forger.send(&frame);
+            let (before, wake_ups) = processor_time();
+            let end = clock::boot_time() + TIME;
+            while clock::boot_time() < end {
+                match what {
+                    "heartbeats" => arrivals.note(0, clock::boot_time()),
+                    "other frames" => forger.send(&frame),
+                    _ => {}
                 }
-                worker.watch_for(pause.unwrap_or(Duration::from_secs(SECONDS.into())));
+                worker.watch_for(HEARTBEAT / 4);
             }
-            let used = (processor_time() - before) / SECONDS;
+            let (after, wake_ups_after) = processor_time();
             assert_eq!(worker.segment_reports(), 0);
+            let seconds = TIME.as_secs() as f64;
             eprintln!(
-                "watching one interface, {what}: {} µs of processor time in a second",
-                used.as_micros()
+                "watching one interface, {what}: {:.0} µs of processor time and {:.1} wake-ups in a second",
+                (after - before).as_secs_f64() * 1e6 / seconds,
+                (wake_ups_after - wake_ups) as f64 / seconds
             );
         });
     }
 }
 
-/// What the thread `segment` of this process has used (proc_pid_schedstat(5)).
-fn processor_time() -> Duration {
+/// What the thread `segment` of this process has used, and how often it ran (proc_pid_schedstat(5)).
+fn processor_time() -> (Duration, u64) {
     let mut latest = None;
-    // Threads of earlier tests may still be about to end.
+    // Threads of earlier tests may still be about to end: the youngest is meant.
     for task in fs::read_dir("/proc/self/task").unwrap() {
         let path = task.unwrap().path();
         if fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "segment\n")
             && let Ok(text) = fs::read_to_string(path.join("schedstat"))
         {
             let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            let used: u64 = text.split_whitespace().next().unwrap().parse().unwrap();
-            latest = latest.max(Some((number, used)));
+            let fields: Vec<u64> = text.split_whitespace().map(|n| n.parse().unwrap()).collect();
+            latest = latest.max(Some((number, fields[0], fields[2])));
         }
     }
-    Duration::from_nanos(latest.unwrap().1)
+    let (_, used, runs) = latest.unwrap();
+    (Duration::from_nanos(used), runs)
 }

@@ -106,6 +106,7 @@ fn main() -> ExitCode {
             is_gone_at_once_without_carrier,
             needs_no_neighbours_where_there_are_none,
             of_a_vip_needs_all_its_interfaces,
+            is_shown_by_heartbeats,
             costs_little_to_watch;
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,

@@ -150,7 +150,7 @@ pub(crate) fn follows_an_interface_that_is_made_again() {
 
 const MANY: usize = 1_000;
 
-/// A thousand acquires are under way when a thousand probes are asked for: the probes are sent, and answered, before.
+/// A thousand acquires are under way when a thousand probes are asked for: they are sent and answered meanwhile.
 pub(crate) fn never_waits_for_address_work() {
     let (left, right) = cable();
     let probed = |number: usize| format!("10.2.{}.{}", number / 250, number % 250 + 1);
@@ -173,7 +173,7 @@ pub(crate) fn never_waits_for_address_work() {
         let probes: Vec<_> =
             wanted.iter().map(|vip| worker.submit(Action::Probe(vip.clone()))).collect();
         let (mut sent, mut claimed, mut added) = (0, 0, 0);
-        let (mut all_claimed, mut all_added) = (None, None);
+        let (mut all_claimed, mut all_added, mut claimed_meanwhile) = (None, None, 0);
         while all_claimed.is_none() || all_added.is_none() {
             match worker.next() {
                 AddressEvent::Done { ticket, result } => {
@@ -186,13 +186,15 @@ pub(crate) fn never_waits_for_address_work() {
             }
             let elapsed = Some(clock::boot_time().since(start));
             all_claimed = all_claimed.or(elapsed.filter(|_| (sent, claimed) == (MANY, MANY)));
-            all_added = all_added.or(elapsed.filter(|_| added == MANY));
+            if added == MANY && all_added.is_none() {
+                (all_added, claimed_meanwhile) = (elapsed, claimed);
+            }
         }
         let (all_claimed, all_added) = (all_claimed.unwrap(), all_added.unwrap());
         eprintln!(
-            "{MANY} probes while {MANY} addresses are added: all answered after {all_claimed:.1?}, all added after {all_added:.1?}"
+            "{MANY} probes while {MANY} addresses are added: all answered after {all_claimed:.1?}, all added after {all_added:.1?}, {claimed_meanwhile} answered by then"
         );
-        assert!(all_claimed < Duration::from_secs(2));
+        assert!(claimed_meanwhile > MANY / 10);
     });
 }
 

@@ -32,8 +32,9 @@ use lifetimes::LeaseCell;
 pub use lifetimes::{SECONDS_ALONE, SECONDS_BEHIND_GATE};
 use wackamole_protocol::vip::Vip;
 
-pub use self::segment::{LifeConfig, SegmentConfig};
+pub use self::segment::{Heartbeats, LifeConfig, SegmentConfig};
 use crate::env::{Action, AddressEvent, Addresses, Lease, Work};
+use crate::io::clock::boot_time;
 use releases::Releases;
 use segment::Segment;
 
@@ -247,6 +248,7 @@ impl Addresses for NetlinkAddresses {
     /// must one that does not see who else answers.
     async fn next(&self) -> AddressEvent {
         std::future::poll_fn(|context| {
+            self.segment.borrow_mut().look_at_heartbeats(boot_time());
             if let Poll::Ready(event) = self.events.borrow_mut().poll_recv(context) {
                 let event = event.expect("the address worker lives as long as its owner");
                 self.follow(&event);

@@ -5,7 +5,9 @@
 //! not empty the cluster. It lives again when frames came in two sampling periods, so that one stray frame does not move
 //! VIPs to and fro.
 //!
-//! Each look at the counter costs a wake-up, so on a live interface they are a third of the failure timeout apart. When one
+//! Where the heartbeats of peers come in nothing else is looked at until they have stopped.
+//!
+//! Each look at the counter costs a wake-up, so on another live interface they are a third of the failure timeout apart. When one
 //! finds new frames the last of them may be as old as the look before, and that is what is assumed: death is never told
 //! too late, and by less than a third of the timeout too early, when several questions stayed unanswered. Time
 //! in which this machine or this thread stood still is no silence.
@@ -20,6 +22,14 @@ const LOOKS_PER_FIVE_HEARTBEATS: u32 = 12;
 /// Rounds of questions on a dead interface come at the pace of heartbeats for so long, and then more rarely.
 const EAGER: Duration = Duration::from_secs(10);
 const PATIENT_PAUSE: Duration = Duration::from_secs(1);
+
+/// A sample is taken after so many timeouts even if heartbeats come in.
+const TIMEOUTS_BETWEEN_CHECKS: u32 = 8;
+
+/// When heartbeats count as stopped, for a failure timeout.
+pub(super) fn quiet_after(failure_timeout: Duration) -> Duration {
+    failure_timeout / 3
+}
 
 /// Why an interface is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +80,12 @@ pub(super) struct Life {
     seen: bool,
     /// The last frame came in no earlier than this.
     last: Instant,
+    /// Heartbeats come in, and it will be said when they stop.
+    relaxed: bool,
+    /// The heartbeat after which they were said to have stopped.
+    quiet_since: Instant,
+    /// They stopped, and nothing has come in since.
+    hurry: bool,
     /// Rounds of questions since then, and when the last one was.
     rounds: u32,
     asked: Instant,
@@ -95,6 +111,9 @@ impl Life {
             frames: None,
             seen: false,
             last: now,
+            relaxed: false,
+            quiet_since: Instant::ORIGIN,
+            hurry: false,
             rounds: 0,
             asked: Instant::ORIGIN,
             died: now,
@@ -142,6 +161,8 @@ impl Life {
         self.sampled = now;
         self.frames = None;
         self.seen = false;
+        self.relaxed = false;
+        self.hurry = false;
         self.rounds = 0;
         self.asked = Instant::ORIGIN;
         self.died = now;
@@ -157,6 +178,45 @@ impl Life {
         }
     }
 
+    /// The last heartbeat came in at `at`. Returns whether that is enough of a sign, and no sample is needed.
+    pub(super) fn heartbeat(&mut self, at: Instant, now: Instant) -> bool {
+        if !self.is_sampled() || self.death.is_some() {
+            return false;
+        }
+        self.last = self.last.max(at);
+        if at > self.quiet_since && now.since(at) < quiet_after(self.timeout) {
+            self.relaxed = true;
+            self.sampled = now;
+            self.frames = None;
+            self.seen = false;
+            self.hurry = false;
+            self.rounds = 0;
+        } else if self.relaxed {
+            self.worry(now);
+        }
+        self.relaxed
+    }
+
+    /// Heartbeats have stopped after the one at `at`. Returns whether a sample is needed now, to count from.
+    pub(super) fn quiet(&mut self, at: Instant, now: Instant) -> bool {
+        self.quiet_since = at;
+        if !self.relaxed {
+            return false;
+        }
+        self.last = self.last.max(at);
+        self.worry(now);
+        true
+    }
+
+    /// Heartbeats are no sign any more. That is told within a heartbeat, or the driver stood still and has not heard what
+    /// came in meanwhile.
+    fn worry(&mut self, now: Instant) {
+        self.relaxed = false;
+        self.hurry = true;
+        self.sampled = now;
+        self.last = self.last.max(now - (quiet_after(self.timeout) + self.heartbeat));
+    }
+
     /// When it wants to be sampled next.
     pub(super) fn due(&self) -> Instant {
         if !self.is_sampled() {
@@ -165,10 +225,14 @@ impl Life {
         if self.death.is_some() {
             return self.sampled + self.period();
         }
+        if self.relaxed {
+            return self.sampled + self.timeout * TIMEOUTS_BETWEEN_CHECKS;
+        }
         let in_doubt = self.last + self.timeout / 2;
         let next = if self.sampled >= in_doubt {
-            self.sampled + self.period()
-        } else if self.last > self.sampled {
+            // The first question does not wait.
+            if self.rounds == 0 { self.sampled } else { self.sampled + self.period() }
+        } else if self.last > self.sampled || self.hurry {
             in_doubt
         } else {
             self.sampled + (self.timeout / 3).max(self.period())
@@ -205,6 +269,7 @@ impl Life {
             self.last = self.last.max(previous);
         }
         if came_in {
+            self.hurry = false;
             self.rounds = 0;
         }
         if now >= self.end() {

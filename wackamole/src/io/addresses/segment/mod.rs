@@ -23,11 +23,12 @@ use std::sync::mpsc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use wackamole_protocol::time::Duration;
+use wackamole_protocol::time::{Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
 use super::StartError;
 use crate::env::AddressEvent;
+use crate::io::arrivals::Arrivals;
 
 /// How the segments are watched.
 #[derive(Clone, Debug)]
@@ -54,14 +55,38 @@ pub struct LifeConfig {
     pub silence: Duration,
     /// Where the other nodes' daemons listen: asked for a sign where they are on the VIPs' own segment.
     pub peers: Vec<IpAddr>,
+    /// On which interfaces heartbeats are heard. While they are, nothing else is looked at.
+    pub heartbeats: Vec<Heartbeats>,
+}
+
+/// Heartbeats that are heard on an interface.
+#[derive(Clone, Debug)]
+pub struct Heartbeats {
+    /// The interface.
+    pub interface: String,
+    /// Which of this node's networks it is on.
+    pub network: usize,
+    /// When the last one came in.
+    pub arrivals: Arc<Arrivals>,
+}
+
+impl Heartbeats {
+    fn latest(&self) -> Instant {
+        self.arrivals.latest(self.network)
+    }
 }
 
 /// What the watcher is told.
 #[derive(Debug)]
 enum Command {
-    Probe { ticket: u64, vip: Arc<Vip> },
+    Probe {
+        ticket: u64,
+        vip: Arc<Vip>,
+    },
     Held(Arc<Vip>),
     NotHeld(VipId),
+    /// The heartbeats on an interface have stopped.
+    Quiet(String),
 }
 
 /// The watcher as its owner sees it. Its thread ends soon after this is dropped.
@@ -73,6 +98,9 @@ pub(super) struct Segment {
     woken: Arc<AtomicBool>,
     /// The VIPs that the watcher's filters know.
     known: BTreeSet<VipId>,
+    /// The heartbeats that the watcher relies on, and the last one before a silence that it was told of.
+    heartbeats: Vec<(Heartbeats, Instant)>,
+    quiet_after: Duration,
     pub(super) events: UnboundedReceiver<AddressEvent>,
 }
 
@@ -88,13 +116,17 @@ impl Segment {
         let wake = Arc::new(wake);
         let known = config.vips.iter().map(|vip| vip.id()).collect();
         let woken = Arc::new(AtomicBool::new(false));
+        let life = config.life.as_ref();
+        let heartbeats = life.map_or_else(Vec::new, |life| life.heartbeats.clone());
+        let heartbeats = heartbeats.into_iter().map(|h| (h, Instant::ORIGIN)).collect();
+        let quiet_after = life.map_or(Duration::MAX, |life| life::quiet_after(life.silence));
         let watcher =
             watcher::Watcher::open(config, received, wake.clone(), woken.clone(), report)?;
         std::thread::Builder::new()
             .name("segment".into())
             .spawn(move || watcher.run())
             .map_err(StartError::new("start a thread"))?;
-        Ok(Self { commands, wake, woken, known, events })
+        Ok(Self { commands, wake, woken, known, heartbeats, quiet_after, events })
     }
 
     /// Asks the segment who has a VIP; never waits.
@@ -116,6 +148,24 @@ impl Segment {
     /// Claims on a VIP are what its new holder makes.
     pub(super) fn not_held(&self, vip: VipId) {
         self.tell(Command::NotHeld(vip));
+    }
+
+    /// To be called whenever the driver is awake, which it is in each heartbeat: tells the watcher when heartbeats have
+    /// stopped, so that it needs no timer of its own while they come in. If the driver stands still nobody
+    /// needs to know.
+    pub(super) fn look_at_heartbeats(&mut self, now: Instant) {
+        let mut quiet = Vec::new();
+        for (heartbeats, told) in &mut self.heartbeats {
+            let latest = heartbeats.latest();
+            if latest != *told && now.since(latest) >= self.quiet_after {
+                *told = latest;
+                quiet.push(heartbeats.interface.clone());
+            }
+        }
+        for interface in quiet {
+            self.tell(Command::Quiet(interface));
+            self.wake();
+        }
     }
 
     fn tell(&self, command: Command) {

@@ -184,6 +184,11 @@ impl Watcher {
                     self.claims.hold(vip.id(), true);
                 }
                 Ok(Command::NotHeld(vip)) => self.claims.hold(vip, false),
+                Ok(Command::Quiet(interface)) => {
+                    if let Some(alive) = &mut self.alive {
+                        alive.quiet(&interface, &self.links, &mut self.queries, now);
+                    }
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return Err(Dropped),
             }

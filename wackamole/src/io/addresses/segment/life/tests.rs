@@ -232,6 +232,86 @@ fn a_live_segment_is_looked_at_rarely() {
     assert!(looks <= 75, "{looks} in ten seconds");
 }
 
+/// Heartbeats come in every `HEARTBEAT` until `stop`; whoever reads them says within a heartbeat that they have stopped.
+fn with_heartbeats(segment: &mut Segment, for_how_long: Duration) -> (Instant, u32) {
+    let stop = segment.now + for_how_long;
+    let mut latest = segment.now;
+    let mut looks = 0;
+    while segment.now + HEARTBEAT <= stop {
+        segment.now = segment.now + HEARTBEAT;
+        segment.frames += 1;
+        if segment.life.due() <= segment.now {
+            looks += 1;
+            if !segment.life.heartbeat(latest, segment.now) {
+                segment.life.sample(Some(segment.frames), segment.now);
+            }
+        }
+        latest = segment.now;
+    }
+    (latest, looks)
+}
+
+#[test]
+fn while_heartbeats_come_in_nothing_else_is_looked_at() {
+    let mut segment = Segment::new();
+    let (_, looks) = with_heartbeats(&mut segment, Duration::from_secs(60));
+    assert_eq!(segment.life.death(), None);
+    assert!(looks < 25, "{looks} in a minute");
+}
+
+#[test]
+fn when_heartbeats_stop_silence_is_told_in_time() {
+    for told_after in [134, 180, 233] {
+        let mut segment = Segment::new();
+        let (last, _) = with_heartbeats(&mut segment, Duration::from_secs(10));
+
+        segment.now = last + Duration::from_millis(told_after);
+        assert!(segment.life.quiet(last, segment.now));
+        segment.life.sample(Some(segment.frames), segment.now);
+        let asked = segment.pass(Duration::from_millis(395 - told_after), None, false);
+        assert!(asked.len() >= 4, "{asked:?}, told after {told_after} ms");
+        assert_eq!(segment.life.death(), None);
+
+        segment.pass(Duration::from_millis(55), None, false);
+        assert_eq!(segment.life.death(), Some(Death::Silent), "told after {told_after} ms");
+    }
+}
+
+#[test]
+fn when_heartbeats_stop_others_may_still_be_there() {
+    let mut segment = Segment::new();
+    let (last, _) = with_heartbeats(&mut segment, Duration::from_secs(10));
+    segment.now = last + Duration::from_millis(200);
+    assert!(segment.life.quiet(last, segment.now));
+    segment.life.sample(Some(segment.frames), segment.now);
+
+    segment.pass(Duration::from_secs(10), None, true);
+
+    assert_eq!(segment.life.death(), None);
+    assert!(!segment.life.heartbeat(last, segment.now), "an old one is no sign");
+    assert!(segment.life.heartbeat(segment.now, segment.now), "a new one is");
+}
+
+#[test]
+fn a_driver_that_stood_still_and_has_not_read_heartbeats_kills_nothing() {
+    for told in [true, false] {
+        let mut segment = Segment::new();
+        let (last, _) = with_heartbeats(&mut segment, Duration::from_secs(10));
+        if told {
+            segment.now = last + Duration::from_secs(3);
+            segment.life.quiet(last, segment.now);
+        } else {
+            segment.now = segment.life.due();
+            assert!(!segment.life.heartbeat(last, segment.now));
+        }
+        segment.life.sample(Some(segment.frames), segment.now);
+        assert_eq!(segment.life.death(), None);
+
+        segment.pass(Duration::from_secs(1), None, false);
+        assert_eq!(segment.life.death(), Some(Death::Silent), "but silence is still noticed");
+    }
+}
+
 proptest! {
     /// However frames come: dead only after a silence of most of a timeout, and silent for a timeout and half a heartbeat
     /// only if dead.

@@ -8,12 +8,12 @@ use wackamole_protocol::mac::MacAddress;
 use wackamole_protocol::time::{Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
-use super::super::LifeConfig;
 use super::super::claims::Claims;
 use super::super::life::{Ask, Life};
 use super::super::links::Links;
 use super::super::queries::Queries;
 use super::super::questions::{Question, Route, Segment, Stations};
+use super::super::{Heartbeats, LifeConfig};
 use super::Watcher;
 use super::probes::able_to_ask;
 use crate::env::AddressEvent;
@@ -90,6 +90,17 @@ impl Alive {
         }
     }
 
+    /// Heartbeats on an interface have stopped.
+    pub(super) fn quiet(&mut self, name: &str, links: &Links, queries: &mut Queries, now: Instant) {
+        let latest = latest_heartbeat(&self.config.heartbeats, name);
+        if let Some(Interface { life, .. }) = self.interfaces.get_mut(name)
+            && let Some((index, _)) = links.called(name)
+            && life.quiet(latest, now)
+        {
+            life.sample(queries.frames_received(index), now);
+        }
+    }
+
     pub(super) fn is_curious(&self) -> bool {
         self.interfaces.values().any(|interface| interface.life.is_curious())
     }
@@ -113,6 +124,9 @@ impl Alive {
                 continue;
             }
             let Some((index, link)) = links.called(name) else { continue };
+            if life.heartbeat(latest_heartbeat(&self.config.heartbeats, name), now) {
+                continue;
+            }
             let before = life.death();
             life.sample(queries.frames_received(index), now);
             self.changed |= life.death() != before;
@@ -157,6 +171,11 @@ impl Alive {
         }
         news
     }
+}
+
+fn latest_heartbeat(heartbeats: &[Heartbeats], interface: &str) -> Instant {
+    let here = heartbeats.iter().filter(|heartbeats| heartbeats.interface == interface);
+    here.map(Heartbeats::latest).max().unwrap_or(Instant::ORIGIN)
 }
 
 impl Watcher {
