@@ -6,6 +6,7 @@
 //! whole when some were lost. `queue::Queue` decides in which order work is done, `worker::Worker` does it.
 
 mod announcer;
+mod leftovers;
 mod lifetimes;
 mod mirror;
 mod netlink;
@@ -34,6 +35,8 @@ use wackamole_protocol::vip::Vip;
 pub use self::segment::{LifeConfig, SegmentConfig};
 use crate::env::{Action, AddressEvent, Addresses, Lease, Work};
 use segment::Segment;
+
+pub use leftovers::{LeftoversError, look_for_leftovers, remove_leftovers};
 
 /// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
 ///
