@@ -51,14 +51,14 @@ pub(super) fn run(arguments: &ReleaseArguments) -> Result<(), Failure> {
     let mut may = stored_addresses(directory).map_err(anyhow::Error::from)?;
     may.extend(&own);
     let gate = gate::table_name(config.cluster());
-    let removed = guardian::fences::release(&gate, &may).map_err(anyhow::Error::from)?;
+    let released = guardian::fences::release(Some(&gate), &may).map_err(anyhow::Error::from)?;
     if !forced {
-        guardian::fences::clear_away(&gate);
+        guardian::fences::clear_away(Some(&gate));
     }
     if let Some(store) = store {
         store.cleaned_up(&own).map_err(anyhow::Error::from)?;
     }
-    show(&Report { removed, waited }, arguments.json)
+    show(&Report { removed: released.addresses, waited }, arguments.json)
 }
 
 /// The state directory, if there is one: otherwise no daemon has run yet. And whether a daemon runs, which shall not matter.

@@ -85,7 +85,7 @@ impl FencedAddresses {
             daemon: std::process::id(),
             node: me.name.clone(),
             state_dir,
-            gate: gate::table_name(config.cluster()),
+            gate: gated.then(|| gate::table_name(config.cluster())),
             may_clean_up: may_clean_up.clone(),
             patience,
             pulse: (config.timing().failure_timeout / 2).clamp(PULSE_SHORTEST, PULSE_LONGEST),

@@ -16,8 +16,10 @@ use wackamole_protocol::wire::message::{Body, Header, Leave};
 
 /// The first sequence number of a guardian. A daemon that sends a million datagrams a second gets there in 146 000 years.
 const FIRST_SEQUENCE: u64 = 1 << 62;
-/// Pauses before each round: one datagram may be lost, and what loses it often loses the next one as well.
-const PAUSES_MS: [u64; 3] = [0, 3, 20];
+/// Rounds of datagrams: one may be lost.
+const ROUNDS: usize = 3;
+/// Pauses before each round but the last: what loses a datagram often loses the next one as well.
+const PAUSES_MS: [u64; ROUNDS - 1] = [0, 3];
 
 /// What is sent, round by round.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +45,7 @@ impl Farewell {
         let own = config.nodes.iter().find(|node| node.id() == config.me);
         let own = own.map(|node| node.addresses.as_slice()).unwrap_or_default();
         let peers = || config.nodes.iter().filter(|node| node.id() != config.me);
-        let rounds = PAUSES_MS.map(|_| {
+        let rounds = [(); ROUNDS].map(|()| {
             let networks = own.iter().enumerate().map(|(network, &from)| {
                 let to = peers().filter_map(|peer| peer.addresses.get(network).copied()).collect();
                 let header =
@@ -57,16 +59,28 @@ impl Farewell {
         Self { rounds: rounds.into() }
     }
 
-    /// Sends it all, if it can be from the daemon's own ports, which peers and firewalls know: they become free in the course
-    /// of its end.
+    /// Sends all rounds but the last, at once.
     pub(super) fn send(&self) {
-        for (round, pause) in self.rounds.iter().zip(PAUSES_MS) {
-            thread::sleep(Duration::from_millis(pause));
-            for parting in round {
-                if let Err(error) = parting.send() {
-                    tracing::warn!(from = %parting.from, %error, "cannot tell the peers");
-                }
+        if let Some((_, hurried)) = self.rounds.split_last() {
+            for (round, pause) in hurried.iter().zip(PAUSES_MS) {
+                thread::sleep(Duration::from_millis(pause));
+                send(round);
             }
+        }
+    }
+
+    /// Sends the last round: to be called when the daemon's own ports, which peers and firewalls know, are free.
+    pub(super) fn send_last(&self) {
+        if let Some(last) = self.rounds.last() {
+            send(last);
+        }
+    }
+}
+
+fn send(round: &[Parting]) {
+    for parting in round {
+        if let Err(error) = parting.send() {
+            tracing::warn!(from = %parting.from, %error, "cannot tell the peers");
         }
     }
 }
@@ -130,7 +144,7 @@ mod tests {
         for sequence in 1..5_000 {
             assert!(window.accept(sequence), "the daemon's own");
         }
-        assert_eq!(farewell.rounds.len(), PAUSES_MS.len());
+        assert_eq!(farewell.rounds.len(), ROUNDS);
         for parting in farewell.rounds.iter().flatten() {
             let (header, body) = codec.open(&parting.datagram).unwrap();
             assert_eq!((header.from, header.incarnation), (config.me, incarnation));

@@ -24,8 +24,9 @@ pub struct Orders {
     pub node: String,
     /// The state directory, as an absolute path: the guardian's lock is there.
     pub state_dir: PathBuf,
-    /// The name of the gate, whether it stands or not ([`crate::io::gate::table_name`]).
-    pub gate: String,
+    /// The name of the gate ([`crate::io::gate::table_name`]), if one stands. To find that there is none costs some 25 ms, which
+    /// without a gate there are not.
+    pub gate: Option<String>,
     /// What it may remove, if it carries our mark ([`crate::io::addresses::AddressesConfig::may_clean_up`]).
     pub may_clean_up: BTreeSet<IpAddr>,
     /// Past the end of a lease.

@@ -22,6 +22,7 @@ use super::{fences, protection};
 use crate::env::Lease;
 use crate::io::addresses::look_for_leftovers;
 use crate::io::clock;
+use crate::io::gate::Shut;
 
 /// First pause after a removal that failed; doubled each time, up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
@@ -97,6 +98,8 @@ struct Guard {
     watch: Watch,
     killed_at: Option<Instant>,
     told_at: Option<Instant>,
+    /// The gate was shut when the daemon was killed.
+    shut: Option<Shut>,
     _lock: GuardianLock,
 }
 
@@ -149,6 +152,7 @@ impl Guard {
             watch,
             killed_at: None,
             told_at: None,
+            shut: None,
             _lock: lock,
         })
     }
@@ -203,7 +207,7 @@ impl Guard {
                 }
                 self.killed_at = Some(now);
                 // It runs no more, but what it began in the kernel may go on; then the gate is shut again.
-                fences::shut(&self.orders.gate);
+                self.shut = fences::shut(self.orders.gate.as_deref());
                 Instant::FAR_FUTURE
             }
         }
@@ -290,6 +294,7 @@ impl Guard {
     fn take_over(self) -> Result<(), GuardError> {
         let began = clock::boot_time();
         let Orders { node, daemon, gate, may_clean_up, farewell, .. } = &self.orders;
+        let gate = gate.as_deref();
         let mut pause = RETRY_FIRST;
         let removed = loop {
             match fences::release(gate, may_clean_up) {
@@ -309,9 +314,12 @@ impl Guard {
         farewell.send();
         // The lock is kept as long as there is anything of the daemon.
         let gone = self.await_last_breath();
+        farewell.send_last();
         match fences::release(gate, may_clean_up) {
-            Ok(late) if late.is_empty() && gone => fences::clear_away(gate),
-            Ok(late) => error!(?late, gone, "something of the daemon was there after its end"),
+            Ok(late) if late.addresses.is_empty() && gone => fences::clear_away(gate),
+            Ok(late) => {
+                error!(late = ?late.addresses, gone, "something of the daemon was there after its end")
+            }
             Err(error) => error!(%error, "cannot look again at the addresses"),
         }
         let killed = self.killed_at.is_some();
@@ -319,7 +327,7 @@ impl Guard {
             node,
             pid = daemon,
             killed,
-            removed = removed.len(),
+            removed = removed.addresses.len(),
             ?took,
             "the daemon is gone: its addresses are removed and the peers are told"
         );

@@ -26,7 +26,7 @@ use crate::victim::{self, Role};
 const LOOKS: usize = 20_000;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// As configured: no lease is longer.
+/// As configured: no lease is longer, and behind a gate the guardian waits an eighth of it for a sign of life.
 const FAILURE_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Where the peer listens.
@@ -94,8 +94,6 @@ pub(crate) fn cleans_up_a_thousand_vips_in_time() {
     alone(|kernel, place| {
         let thousand = configuration().replace("10.0.0.1-10.0.0.3", "10.0.0.1-10.0.3.231");
         let thousand = thousand.replace("10.0.1.1/24@eth0", "10.1.1.1/24@eth0");
-        // The start is not what is measured, and this is the quickest one.
-        let thousand = format!("{thousand}[safety]\npartition = \"component\"\n");
         place.write("a", &thousand);
         let mut daemon = place.start("a");
         daemon.status_when(|status| held_by(status, "a") == 1_000);
@@ -163,7 +161,8 @@ pub(crate) fn kills_a_stopped_daemon_at_the_end_of_its_lease() {
 
         let gone_after = clock::boot_time().since(stopped_at);
         println!("stopped: gone {gone_after:?} later, failure timeout {FAILURE_TIMEOUT:?}");
-        assert!(gone_after < FAILURE_TIMEOUT + Duration::from_millis(50), "{gone_after:?}");
+        let bound = FAILURE_TIMEOUT * 9 / 8 + Duration::from_millis(50);
+        assert!(gone_after < bound, "{gone_after:?}");
         assert_eq!(daemon.end().to_string(), "signal: 9 (SIGKILL)");
         wait_for_end(guardian);
         let log = daemon.log();
@@ -256,9 +255,8 @@ pub(crate) fn is_missed_when_it_cannot_be_replaced() {
         // Somebody else is behind its lock before the next one can be.
         stop(&daemon);
         kill(guardian, Signal::SIGKILL).unwrap();
-        wait(|| has_ended(guardian).then_some(()));
         let lock = fs::File::options().write(true).open(place.path("a/state/guardian")).unwrap();
-        fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        wait(|| fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).ok());
         daemon.signal(Signal::SIGCONT);
 
         daemon.log_when(

@@ -71,7 +71,7 @@ async fn play(role: Role) {
         daemon: std::process::id(),
         node: "victim".into(),
         state_dir: std::env::var_os(DIRECTORY).unwrap().into(),
-        gate: "victim".into(),
+        gate: None,
         may_clean_up: own.clone(),
         patience: PATIENCE,
         pulse: Duration::from_millis(50),
