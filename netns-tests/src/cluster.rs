@@ -155,12 +155,22 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills a daemon without a chance to tidy up. Its kernel goes on answering for what it held.
+    /// Kills a daemon. Its guardian tidies up after it.
     ///
     /// # Errors
     /// No daemon runs there.
     pub fn kill_daemon(&mut self, name: &str) -> Result<()> {
         self.daemon(name)?.kill()?;
+        self.forget_daemon(name);
+        Ok(())
+    }
+
+    /// Kills a daemon and its guardian without a chance to tidy up. The kernel goes on answering for what they held.
+    ///
+    /// # Errors
+    /// No daemon runs there.
+    pub fn kill_daemon_with_guardian(&mut self, name: &str) -> Result<()> {
+        self.daemon(name)?.kill_with_guardian()?;
         self.forget_daemon(name);
         Ok(())
     }
@@ -178,7 +188,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops a daemon in its tracks (`SIGSTOP`), like a machine that swaps.
+    /// Stops a daemon in its tracks (`SIGSTOP`), like a machine that swaps. Its guardian kills it at the end of its lease.
     ///
     /// # Errors
     /// No daemon runs there.

@@ -66,7 +66,7 @@ impl Daemon {
         wait::until_some("the daemon ends", limit, || self.ended().ok().flatten())
     }
 
-    /// Kills it (`SIGKILL`) and waits for its end. Its addresses stay where they are.
+    /// Kills it (`SIGKILL`) and waits for its end. Its guardian tidies up after it.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -74,6 +74,41 @@ impl Daemon {
         self.child.kill().context("killing a daemon")?;
         self.child.wait().context("burying a daemon")?;
         Ok(())
+    }
+
+    /// Kills it and its guardian, so that neither gets to do anything. Its addresses stay where they are.
+    ///
+    /// # Errors
+    /// It has no guardian, or the operating system refuses.
+    pub fn kill_with_guardian(&mut self) -> Result<()> {
+        let guardian = self.guardian().context("a daemon without a guardian")?;
+        // Without this it would have another one in no time.
+        self.signal(Signal::SIGSTOP)?;
+        wait::until("the daemon is stopped", Duration::from_secs(5), || self.is_stopped())?;
+        kill(Pid::from_raw(guardian), Signal::SIGKILL).context("killing a guardian")?;
+        self.kill()
+    }
+
+    /// None of its threads does anything.
+    fn is_stopped(&self) -> bool {
+        fs::read_dir(format!("/proc/{}/task", self.pid())).is_ok_and(|tasks| {
+            tasks.flatten().all(|task| {
+                let stat = fs::read_to_string(task.path().join("stat"));
+                stat.is_ok_and(|stat| stat.contains(") T "))
+            })
+        })
+    }
+
+    /// The process that stands behind it.
+    fn guardian(&self) -> Option<i32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+        tasks.flatten().find_map(|task| {
+            let children = fs::read_to_string(task.path().join("children")).ok()?;
+            children.split_whitespace().find_map(|child| {
+                let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+                (name == "wackamole-guard\n").then(|| child.parse().ok()).flatten()
+            })
+        })
     }
 }
 

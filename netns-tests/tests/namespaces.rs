@@ -30,16 +30,19 @@ fn main() -> ExitCode {
                 two_holders_are_noticed, a_power_cut_is_silent;
             distribution: vips_are_spread_evenly_and_answer, ipv6_vips_over_an_ipv6_cluster,
                 heartbeats_by_multicast, a_preferred_machine_has_its_vip;
-            failover: vips_of_a_killed_daemon_move_and_its_leftovers_go, vips_move_off_a_dead_link,
-                vips_move_off_a_dead_switch_port, a_set_over_two_interfaces_moves_whole;
+            failover: leftovers_of_a_daemon_killed_with_its_guardian_go_at_its_next_start,
+                vips_move_off_a_dead_link, vips_move_off_a_dead_switch_port,
+                a_set_over_two_interfaces_moves_whole;
             announcements: caches_of_a_third_machine_point_to_the_new_holder;
             addresses: an_address_deleted_by_hand_is_put_back, foreign_addresses_are_left_alone;
             segment: a_wrong_key_is_counted_and_kept_out,
                 another_cluster_is_counted_and_undisturbed;
-            signals: a_frozen_daemon_yields_when_it_thaws, a_hangup_is_survived;
+            signals: a_frozen_daemon_is_killed_at_the_end_of_its_lease,
+                a_daemon_that_is_frozen_for_less_than_its_lease_goes_on, a_hangup_is_survived;
         }
         alone {
-            failover: vips_of_a_lost_machine_move, vips_of_a_lost_coordinator_move;
+            failover: vips_of_a_lost_machine_move, vips_of_a_lost_coordinator_move,
+                vips_of_a_killed_daemon_move_at_once;
             partition: both_halves_serve_and_merge_to_one_holder;
             handover: a_graceful_stop_hands_over_without_a_gap,
                 a_machine_that_returns_gets_its_share;

@@ -1,8 +1,12 @@
 //! The production environment around the driver: state directory, sockets, kernel addresses, control socket, signals.
 //!
-//! One thread runs all of it but the kernel work on addresses and the writing of log lines. However the driver ends,
-//! no address stays behind: it releases them when it leaves gracefully, and if it does not come to that (a second
-//! signal, a panic) they are removed here before the process exits.
+//! One thread runs all of it but the kernel work on addresses, the writing of log lines and the supervision of the guardian.
+//! However the driver ends, no address stays behind: it releases them when it leaves gracefully, and if it does not come
+//! to that (a second signal, a panic) they are removed here before the process exits. The guardian, another process, does it
+//! if even that fails, and tells the peers.
+
+mod fence_command;
+mod fenced;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -29,6 +33,7 @@ use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::driver::{self, Command};
 use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
+use crate::guardian::{self, Farewell, Program};
 use crate::io::addresses::{
     self, AddressesConfig, Heartbeats, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
 };
@@ -38,6 +43,7 @@ use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
 use crate::io::udp::{self, UdpNetwork};
 use crate::telemetry::Telemetry;
+use fenced::{FencedAddresses, Support};
 
 /// Questions from the control socket that wait for the driver.
 const COMMANDS_MAX: usize = 16;
@@ -67,6 +73,12 @@ pub enum DaemonError {
     /// The kernel's addresses cannot be reached.
     #[error(transparent)]
     Addresses(#[from] StartError),
+    /// A former guardian is still at work, or may be.
+    #[error(transparent)]
+    FormerGuardian(#[from] guardian::LockError),
+    /// Nothing stands behind the daemon.
+    #[error("cannot start a guardian, and holds nothing without one: {0}")]
+    Guardian(#[from] guardian::StartError),
     /// The control socket cannot be opened.
     #[error(transparent)]
     Control(#[from] control::BindError),
@@ -104,19 +116,29 @@ impl std::fmt::Display for Removal {
     }
 }
 
-/// Runs node `me` until a signal stops it and it has left the cluster.
+/// Runs node `me` until a signal stops it and it has left the cluster. `guardian` is how its guardian is started.
 ///
 /// # Errors
 /// It cannot start, or it ended without leaving.
-pub fn run(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<(), DaemonError> {
+pub fn run(
+    config: &Config,
+    me: &NodeDefinition,
+    key: ClusterKey,
+    guardian: Program,
+) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| DaemonError::System { doing: "start the runtime", source })?;
-    LocalSet::new().block_on(&runtime, serve(config, me, key))
+    LocalSet::new().block_on(&runtime, serve(config, me, key, guardian))
 }
 
-async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<(), DaemonError> {
+async fn serve(
+    config: &Config,
+    me: &NodeDefinition,
+    key: ClusterKey,
+    guardian: Program,
+) -> Result<(), DaemonError> {
     // Before anything else: from here on a signal asks us to leave.
     let signals = Signals::catch()
         .map_err(|source| DaemonError::System { doing: "catch signals", source })?;
@@ -124,6 +146,9 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     let own: BTreeSet<IpAddr> =
         vips.iter().flat_map(|vip| vip.addresses()).map(|address| address.address).collect();
     let store = StateDirectory::open(config.state_dir())?;
+    guardian::await_former(config.state_dir(), guardian::FORMER_MAX, |pid| {
+        warn!(pid, "a former guardian is still at work: waiting until it is done");
+    })?;
     let may_hold = store.may_hold(&own)?;
     let incarnation = store.next_incarnation()?;
     let control = ControlSocket::bind(config.control_socket())?;
@@ -132,7 +157,7 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
     let gate = stand_gate(config, &may_hold);
     let mut may_clean_up = AddressesConfig::new(may_hold).with_fences(gate.clone());
     may_clean_up.segment = segment(config, me, &network);
-    let addresses = NetlinkAddresses::start(may_clean_up.clone())?;
+    let netlink = NetlinkAddresses::start(may_clean_up.clone())?;
     let clock =
         BootClock::new().map_err(|source| DaemonError::System { doing: "open a timer", source })?;
     info!(
@@ -157,10 +182,21 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
         // It shuts when the lease ends, whatever the number of addresses: no time is set aside for releasing them.
         node_config.safety.release_margin = Duration::ZERO;
     }
-    let mut node = Node::new(node_config, incarnation, clock.now());
-    recall(&mut node, &store)?;
+    let farewell = Farewell::seal(&node_config, incarnation);
     let records = RecordWriter::start(config.state_dir().to_owned())
         .map_err(|source| DaemonError::System { doing: "start a thread", source })?;
+    // Before anything can be acquired, and before the node begins to count time.
+    let support = Support {
+        config,
+        me,
+        gated: gate.is_some(),
+        may_clean_up: &may_clean_up.may_clean_up,
+        farewell,
+        program: guardian,
+    };
+    let addresses = FencedAddresses::start(netlink, support)?;
+    let mut node = Node::new(node_config, incarnation, clock.now());
+    recall(&mut node, &store)?;
     let (ask, mut commands) = mpsc::channel(COMMANDS_MAX);
     let (leave, left_to) = oneshot::channel();
     let mut observe =
@@ -193,6 +229,7 @@ async fn serve(config: &Config, me: &NodeDefinition, key: ClusterKey) -> Result<
             if let Some(Err(error)) = gate.map(|gate| gate.remove()) {
                 warn!(%error, "cannot remove the gate");
             }
+            addresses.end();
             info!("wackamole stops");
             Ok(())
         }
@@ -312,7 +349,7 @@ async fn answer(request: Request, ask: mpsc::Sender<Command>) -> Reply {
 
 /// Removes what our VIPs may have left on the machine. The worker at hand does it, after what it has begun; if it is
 /// the one that is broken, a new one does.
-async fn remove_addresses(addresses: NetlinkAddresses, config: AddressesConfig) -> Removal {
+async fn remove_addresses(addresses: FencedAddresses, config: AddressesConfig) -> Removal {
     if removed_by(&addresses).await {
         return Removal::Complete;
     }
@@ -327,7 +364,7 @@ async fn remove_addresses(addresses: NetlinkAddresses, config: AddressesConfig) 
     }
 }
 
-async fn removed_by(addresses: &NetlinkAddresses) -> bool {
+async fn removed_by(addresses: &impl Addresses) -> bool {
     let removal = async {
         addresses.submit(Work { ticket: REMOVAL, action: Action::CleanUp });
         loop {

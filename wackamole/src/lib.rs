@@ -7,6 +7,7 @@ pub mod control;
 pub mod daemon;
 pub mod driver;
 pub mod env;
+pub mod guardian;
 pub mod io;
 pub mod reconcile;
 pub mod telemetry;

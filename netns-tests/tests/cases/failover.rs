@@ -48,12 +48,36 @@ fn a_lost_machine_is_covered(lost: &str) -> Result<()> {
     cluster.wait_settled(&cluster.names())
 }
 
-pub(crate) fn vips_of_a_killed_daemon_move_and_its_leftovers_go() -> Result<()> {
+pub(crate) fn vips_of_a_killed_daemon_move_at_once() -> Result<()> {
+    // So long that only the guardian's word can be the reason.
+    let plan = Plan { failure_timeout: Duration::from_secs(3), ..Plan::new(3) };
+    let mut cluster = Cluster::start(plan.ipv4_vips(9).ipv6_vips(3))?;
+    let prober = cluster.probe()?;
+    wait::until("every VIP answers", SOON, || prober.all_answer())?;
+    let (victims, _) = held_by(&cluster, "b")?;
+    let killed = Moment::now();
+
+    cluster.kill_daemon("b")?;
+
+    cluster.wait_served(&["a", "c"])?;
+    wait::until("every VIP answers again", SOON, || prober.all_answer())?;
+    for vip in victims {
+        let gone = prober.longest(vip, killed).map_or(Duration::ZERO, |found| found.length);
+        println!("{vip} of a killed daemon was gone for {gone:.1?}");
+        let account = || prober.account(killed);
+        ensure!(gone <= SLACK, "{vip} was gone for more than {SLACK:?}. {}", account());
+    }
+    let (left, _) = held_by(&cluster, "b")?;
+    ensure!(left.is_empty(), "b's kernel still has {left:?}");
+    cluster.start_daemon("b")?;
+    cluster.wait_settled(&["a", "b", "c"])
+}
+
+pub(crate) fn leftovers_of_a_daemon_killed_with_its_guardian_go_at_its_next_start() -> Result<()> {
     let mut cluster = Cluster::start(Plan::new(3).ipv4_vips(9).ipv6_vips(3))?;
     let (leftovers, _) = held_by(&cluster, "b")?;
 
-    cluster.kill_daemon("b")?;
-    cluster.wait_served(&["a", "c"])?;
+    cluster.kill_daemon_with_guardian("b")?;
     let (still_there, _) = held_by(&cluster, "b")?;
     ensure!(still_there == leftovers, "b's kernel should have kept {leftovers:?}: {still_there:?}");
     cluster.start_daemon("b")?;

@@ -1,8 +1,10 @@
 //! What the command line accepts.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use tracing_subscriber::filter::Targets;
 
 use crate::config::{DEFAULT_CONFIG_FILE, defaults};
@@ -26,6 +28,8 @@ pub(super) enum Command {
     Status(StatusArguments),
     /// With partition = "quorum": declares this node alone to be the primary part of the cluster, from which the others join
     ForcePrimary(ForcePrimaryArguments),
+    /// Removes everything of ours from this machine when no daemon runs, such as after it was killed
+    Release(ReleaseArguments),
     /// Makes a cluster key: the same file belongs on every node
     Genkey(GenkeyArguments),
     /// Prints configuration
@@ -33,6 +37,9 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Stands behind a daemon, which starts it
+    #[command(hide = true)]
+    Guardian(GuardianArguments),
 }
 
 #[derive(Debug, Args)]
@@ -44,12 +51,50 @@ pub(super) struct RunArguments {
     /// address is here
     #[arg(long, value_name = "NAME")]
     pub(super) node: Option<String>,
+    #[command(flatten)]
+    pub(super) log: LogArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArguments {
     /// How log lines look, on standard error
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub(super) log_format: LogFormat,
+    #[arg(long = "log-format", value_name = "FORMAT", value_enum, default_value_t)]
+    pub(super) format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or targets such as warn,wackamole::driver=trace
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = telemetry::filter)]
-    pub(super) log: Targets,
+    #[arg(long = "log", value_name = "LEVEL", default_value = "info", value_parser = telemetry::filter)]
+    pub(super) filter: Targets,
+}
+
+impl LogArguments {
+    /// The same, for another process.
+    pub(super) fn to_words(&self) -> [OsString; 4] {
+        let format = self.format.to_possible_value();
+        let format = format.as_ref().map(PossibleValue::get_name).unwrap_or_default();
+        let filter = self.filter.to_string();
+        ["--log-format", format, "--log", &filter].map(OsString::from)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GuardianArguments {
+    #[command(flatten)]
+    pub(super) log: LogArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArguments {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG_FILE)]
+    pub(super) config: PathBuf,
+    /// Which node of the configuration this machine is; makes no difference, but `run` may need it
+    #[arg(long, value_name = "NAME")]
+    pub(super) node: Option<String>,
+    /// Goes on although a daemon runs, which puts back what it thinks it holds
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Prints JSON for programs
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -109,4 +154,32 @@ pub(super) struct GenkeyArguments {
 pub(super) enum ConfigCommand {
     /// Prints a whole configuration with every key explained, to start from
     Default,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guardian_logs_as_its_daemon_does() {
+        for (format, filter) in [
+            ("text", "info"),
+            ("json", "off"),
+            ("text", "warn,wackamole::driver=trace"),
+            ("json", "debug"),
+        ] {
+            let words = ["wackamole", "run", "--log-format", format, "--log", filter];
+            let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else {
+                panic!("another command")
+            };
+            let passed = run.log.to_words();
+            let words = ["wackamole", "guardian"].map(OsString::from).into_iter().chain(passed);
+            let Command::Guardian(guardian) = Arguments::try_parse_from(words).unwrap().command
+            else {
+                panic!("another command")
+            };
+            assert_eq!(guardian.log.filter, run.log.filter, "{filter}");
+            assert_eq!(guardian.log.format, run.log.format);
+        }
+    }
 }

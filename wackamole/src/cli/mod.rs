@@ -3,6 +3,7 @@
 //! Exit code 0: done; 1: it failed; 2: the command line, the configuration or a key file is wrong.
 
 mod arguments;
+mod release;
 mod render;
 mod status;
 
@@ -17,10 +18,10 @@ use wackamole_protocol::config::NodeDefinition;
 
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Machine, key};
 use crate::control::Client;
-use crate::{daemon, telemetry};
+use crate::{daemon, guardian, telemetry};
 use arguments::{
     Arguments, CheckArguments, Command, ConfigCommand, ForcePrimaryArguments, GenkeyArguments,
-    RunArguments,
+    GuardianArguments, RunArguments,
 };
 
 /// Does what the process's arguments say.
@@ -30,8 +31,10 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::ForcePrimary(arguments) => force_primary(&arguments),
+        Command::Release(arguments) => release::run(&arguments),
         Command::Genkey(arguments) => genkey(&arguments),
         Command::Config { command: ConfigCommand::Default } => print(DEFAULT_FILE),
+        Command::Guardian(arguments) => guard(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,9 +116,19 @@ impl From<key::KeyError> for Failure {
 fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let (config, me) = load(&arguments.config, arguments.node.as_deref())?;
     let key = config.key()?;
-    let _guard = telemetry::init(arguments.log_format, arguments.log.clone());
-    daemon::run(&config, &me, key)?;
+    let _guard = telemetry::init(arguments.log.format, arguments.log.filter.clone());
+    daemon::run(&config, &me, key, guardian::Program::this(arguments.log.to_words()))?;
     Ok(())
+}
+
+fn guard(arguments: &GuardianArguments) -> Result<(), Failure> {
+    // Before the log has a thread, which would hear the signals.
+    guardian::prepare();
+    let _guard = telemetry::init(arguments.log.format, arguments.log.filter.clone());
+    guardian::run().map_err(|error| match error {
+        guardian::GuardError::NoOrders(_) => Failure::usage(error),
+        error => anyhow::Error::from(error).into(),
+    })
 }
 
 fn check(arguments: &CheckArguments) -> Result<(), Failure> {

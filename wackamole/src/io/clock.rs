@@ -17,7 +17,7 @@ use wackamole_protocol::time::{Duration, Instant};
 
 use crate::env::Clock;
 
-/// The present as every thread of the program counts it: time since boot, suspension included.
+/// The present as every thread and every process of this machine counts it: time since boot, suspension included.
 pub fn boot_time() -> Instant {
     let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .expect("CLOCK_BOOTTIME can be read on every Linux since 2.6.39");
@@ -135,7 +135,7 @@ impl Timer {
 }
 
 /// The kernel's time is a signed 64-bit count of nanoseconds; anything later is as good as never.
-fn longest_settable(at: Instant) -> Duration {
+pub(crate) fn longest_settable(at: Instant) -> Duration {
     at.since_origin().min(Duration::from_nanos(i64::MAX as u64))
 }
 

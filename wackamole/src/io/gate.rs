@@ -265,11 +265,18 @@ fn updates_in_place(socket: &mut GateSocket, table: &str) -> io::Result<bool> {
     Ok(ruleset::timeout_of_first_element(&found).is_some_and(|ms| ms <= SHORT_MS))
 }
 
+/// The socket through which a gate was shut. The kernel takes 10 to 30 ms to close one that has changed nf_tables, because it
+/// waits for RCU: whoever is in a hurry keeps this until there is time.
+#[derive(Debug)]
+pub struct Shut {
+    _socket: Option<GateSocket>,
+}
+
 /// Shuts the gate called `name`, whoever made it: ends its lease and shuts every VIP. Fine if there is none.
 ///
 /// # Errors
 /// [`GateError`], other than that there is no such gate.
-pub fn shut(name: &str) -> Result<(), GateError> {
+pub fn shut(name: &str) -> Result<Shut, GateError> {
     in_both_tables("shut the gate", |socket, family| {
         socket.commit(|batch| ruleset::shut_all(batch, family, name))
     })
@@ -283,15 +290,18 @@ pub fn remove(name: &str) -> Result<(), GateError> {
     in_both_tables("remove the gate", |socket, family| {
         socket.commit(|batch| ruleset::delete_table(batch, family, name))
     })
+    .map(|_| ())
 }
 
 fn in_both_tables(
     doing: &'static str,
     mut action: impl FnMut(&mut GateSocket, Family) -> io::Result<()>,
-) -> Result<(), GateError> {
+) -> Result<Shut, GateError> {
     let mut socket = match GateSocket::open() {
         // Without nf_tables there is no gate.
-        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => {
+            return Ok(Shut { _socket: None });
+        }
         result => result.map_err(GateError::new(doing))?,
     };
     let mut result = Ok(());
@@ -302,7 +312,7 @@ fn in_both_tables(
             outcome => result = result.and(outcome.map_err(GateError::new(doing))),
         }
     }
-    result
+    result.map(|()| Shut { _socket: Some(socket) })
 }
 
 fn is_absence(error: &io::Error) -> bool {

@@ -184,19 +184,7 @@ impl StateDirectory {
     }
 
     fn stored_addresses(&self) -> Result<BTreeSet<IpAddr>, StoreError> {
-        let path = self.path.join(ADDRESSES);
-        let text = read(&path)?.unwrap_or_default();
-        text.lines()
-            .enumerate()
-            .map(|(number, line)| {
-                line.parse().map_err(|_| StoreError::Damaged {
-                    path: path.clone(),
-                    line: number + 1,
-                    found: line.to_owned(),
-                    expected: "an IPv4 or IPv6 address",
-                })
-            })
-            .collect()
+        stored_addresses(&self.path)
     }
 
     fn write_addresses(&self, addresses: &BTreeSet<IpAddr>) -> Result<(), StoreError> {
@@ -207,6 +195,27 @@ impl StateDirectory {
     fn replace(&self, name: &str, content: &str) -> Result<(), StoreError> {
         replace(&self.path, name, content.as_bytes())
     }
+}
+
+/// What starts with this state directory may have held, without a lock: a running daemon may change it. Nothing if there is no
+/// such directory.
+///
+/// # Errors
+/// The file cannot be read, or is damaged.
+pub fn stored_addresses(directory: &Path) -> Result<BTreeSet<IpAddr>, StoreError> {
+    let path = directory.join(ADDRESSES);
+    let text = read(&path)?.unwrap_or_default();
+    text.lines()
+        .enumerate()
+        .map(|(number, line)| {
+            line.parse().map_err(|_| StoreError::Damaged {
+                path: path.clone(),
+                line: number + 1,
+                found: line.to_owned(),
+                expected: "an IPv4 or IPv6 address",
+            })
+        })
+        .collect()
 }
 
 /// Replaces a file as a whole: after a crash the old or the new content is there.

@@ -14,6 +14,7 @@ use wackamole::io::clock::boot_time;
 use wackamole_protocol::status::{Phase, Status};
 
 use crate::client::{Client, answer_every_datagram};
+use crate::guardian::{guardian_of, kill_with_guardian};
 use crate::kernel::{Kernel, Seen, cable, ours};
 use crate::namespace::Namespace;
 
@@ -68,8 +69,7 @@ pub(crate) fn removes_what_a_killed_one_left_even_if_its_vips_have_changed() {
     alone(|kernel, place| {
         let mut killed = place.start("a");
         killed.status_when(|status| held_by(status, "a") == 4);
-        killed.signal(Signal::SIGKILL);
-        killed.end();
+        kill_with_guardian(&mut killed);
         assert_eq!(vips(kernel), held(), "the kernel keeps them");
 
         place.write("a", &configuration().replace("10.0.0.1-10.0.0.3", "10.0.0.3-10.0.0.4"));
@@ -144,8 +144,7 @@ pub(crate) fn removes_its_addresses_at_once_at_a_second_signal() {
     assert!(log.contains(said), "{log}");
 }
 
-/// On a machine with one interface and no peer.
-/// Stopped, with its addresses on the interface, it can do nothing: the gate does.
+/// Stopped together with its guardian, with its addresses on the interface, it can do nothing: the gate does.
 pub(crate) fn falls_silent_when_it_is_stopped() {
     let (left, right) = cable();
     let place = Place::new();
@@ -162,6 +161,8 @@ pub(crate) fn falls_silent_when_it_is_stopped() {
     let answered = || right.enter(|| !client.answers("10.0.0.1", mac).is_empty());
     assert!((0..50).any(|_| answered()));
 
+    let guardian = guardian_of(&daemon.process).unwrap();
+    kill(guardian, Signal::SIGSTOP).unwrap();
     daemon.signal(Signal::SIGSTOP);
 
     let stopped = boot_time();
@@ -173,6 +174,7 @@ pub(crate) fn falls_silent_when_it_is_stopped() {
     assert_eq!(left.enter(|| vips(&Kernel::here())), held(), "though they are all there");
 
     daemon.signal(Signal::SIGCONT);
+    kill(guardian, Signal::SIGCONT).unwrap();
 
     assert!((0..200).any(|_| answered()), "and it goes on when it can");
     daemon.signal(Signal::SIGTERM);
@@ -184,7 +186,8 @@ pub(crate) fn falls_silent_when_it_is_stopped() {
     assert!((0..50).any(|_| answered()));
 }
 
-fn alone(test: impl FnOnce(&Kernel, &Place) + Send) {
+/// On a machine with one interface and no peer.
+pub(crate) fn alone(test: impl FnOnce(&Kernel, &Place) + Send) {
     Namespace::new().enter(|| {
         let kernel = Kernel::here();
         kernel.add_interface("eth0");
@@ -196,7 +199,7 @@ fn alone(test: impl FnOnce(&Kernel, &Place) + Send) {
     });
 }
 
-fn configuration() -> String {
+pub(crate) fn configuration() -> String {
     format!(
         r#"[cluster]
 name = "netns"
@@ -227,27 +230,27 @@ addresses = ["10.0.1.1/24@eth0", "fd00::1@eth0"]
 }
 
 /// The VIPs' addresses that a node alone holds.
-fn held() -> [Seen; 5] {
+pub(crate) fn held() -> [Seen; 5] {
     ["10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32", "10.0.1.1/24", "fd00::1/128"].map(ours)
 }
 
 /// What is on the machine beside its own address, sorted.
-fn vips(kernel: &Kernel) -> Vec<Seen> {
+pub(crate) fn vips(kernel: &Kernel) -> Vec<Seen> {
     let mut vips = kernel.addresses("eth0");
     vips.retain(|seen| !seen.address.starts_with("10.0.9."));
     vips.sort();
     vips
 }
 
-fn held_by(status: &Status, node: &str) -> usize {
+pub(crate) fn held_by(status: &Status, node: &str) -> usize {
     status.vips.iter().filter(|vip| vip.holders == [node]).count()
 }
 
 /// A directory with a key, and within it one for each daemon.
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         let made = Command::new(env!("CARGO_BIN_EXE_wackamole"))
             .arg("genkey")
@@ -258,20 +261,20 @@ impl Place {
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, directory: &str, configuration: &str) {
+    pub(crate) fn write(&self, directory: &str, configuration: &str) {
         fs::write(self.path(directory).join("w.toml"), configuration).unwrap();
     }
 
-    fn start(&self, node: &str) -> Daemon {
+    pub(crate) fn start(&self, node: &str) -> Daemon {
         self.start_as(node, node)
     }
 
     /// Starts a daemon in the network namespace of the calling thread.
-    fn start_as(&self, directory: &str, node: &str) -> Daemon {
+    pub(crate) fn start_as(&self, directory: &str, node: &str) -> Daemon {
         let directory = self.path(directory);
         let log = directory.join("log");
         let process = Command::new(env!("CARGO_BIN_EXE_wackamole"))
@@ -284,24 +287,24 @@ impl Place {
     }
 }
 
-struct Daemon {
-    process: Child,
+pub(crate) struct Daemon {
+    pub(crate) process: Child,
     directory: PathBuf,
     log: PathBuf,
 }
 
 impl Daemon {
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until the status is as wanted.
-    fn status_when(&mut self, wanted: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) fn status_when(&mut self, wanted: impl Fn(&Status) -> bool) -> Status {
         let socket = self.directory.join("control.sock");
         let mut last = None;
         self.wait("the wanted status", || {
@@ -314,12 +317,12 @@ impl Daemon {
         last.unwrap()
     }
 
-    fn log_when(&mut self, line: &str) {
+    pub(crate) fn log_when(&mut self, line: &str) {
         let log = self.log.clone();
         self.wait(line, || fs::read_to_string(&log).unwrap().contains(line).then_some(()));
     }
 
-    fn end(&mut self) -> ExitStatus {
+    pub(crate) fn end(&mut self) -> ExitStatus {
         for _ in 0..LOOKS {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status;
@@ -330,12 +333,12 @@ impl Daemon {
     }
 
     /// What a daemon says that cannot start.
-    fn end_with_log(mut self) -> String {
+    pub(crate) fn end_with_log(mut self) -> String {
         assert_eq!(self.end().code(), Some(1), "{}", self.log());
         self.log()
     }
 
-    fn wait(&mut self, what: &str, mut ready: impl FnMut() -> Option<()>) {
+    pub(crate) fn wait(&mut self, what: &str, mut ready: impl FnMut() -> Option<()>) {
         for _ in 0..LOOKS {
             if ready().is_some() {
                 return;

@@ -13,13 +13,16 @@ mod clean_up;
 mod client;
 mod daemon;
 mod gate;
+mod guardian;
 mod kernel;
 mod life;
 mod lifetime;
 mod namespace;
 mod network;
 mod probe;
+mod release;
 mod speed;
+mod victim;
 mod watch;
 mod worker;
 
@@ -40,6 +43,9 @@ macro_rules! trials {
 }
 
 fn main() -> ExitCode {
+    if victim::is_wanted() {
+        return victim::run();
+    }
     let mut arguments = Arguments::from_args();
     // Their timing is measured, and two cores are enough for one test and its threads.
     arguments.test_threads.get_or_insert(1);
@@ -115,6 +121,25 @@ fn main() -> ExitCode {
             keeps_a_second_one_out,
             removes_its_addresses_at_once_at_a_second_signal,
             falls_silent_when_it_is_stopped;
+        guardian:
+            cleans_up_after_a_killed_daemon_and_tells_the_peers,
+            cleans_up_a_thousand_vips_in_time,
+            goes_with_a_daemon_that_leaves,
+            lets_no_signal_stop_it,
+            kills_a_stopped_daemon_at_the_end_of_its_lease,
+            kills_a_stopped_process_at_the_end_of_its_own_lease,
+            kills_a_daemon_that_does_not_release,
+            leaves_a_daemon_alone_that_renews,
+            leaves_a_daemon_alone_that_releases_late,
+            is_replaced_when_it_is_killed,
+            is_replaced_when_it_is_stopped,
+            is_missed_when_it_cannot_be_replaced,
+            is_waited_for_by_the_next_daemon,
+            is_killed_by_the_next_one_if_it_does_not_end,
+            is_not_started_by_hand;
+        release:
+            removes_what_is_left_when_both_were_killed,
+            is_refused_while_a_daemon_runs;
         network:
             survives_the_absence_of_its_address,
             hears_its_multicast_group_over_ipv4,

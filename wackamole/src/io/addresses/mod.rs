@@ -6,6 +6,7 @@
 //! whole when some were lost. `queue::Queue` decides in which order work is done, `worker::Worker` does it.
 
 mod announcer;
+mod leftovers;
 mod lifetimes;
 mod mirror;
 mod netlink;
@@ -37,6 +38,8 @@ use crate::env::{Action, AddressEvent, Addresses, Lease, Work};
 use crate::io::clock::boot_time;
 use releases::Releases;
 use segment::Segment;
+
+pub use leftovers::{LeftoversError, look_for_leftovers, remove_leftovers};
 
 /// The `IFA_PROTO` of our addresses: `w`. Values up to 3 belong to the kernel, the rest to whoever sets them.
 ///

@@ -254,14 +254,10 @@ impl Worker {
 
     /// A first guess: if any address has a mark the kernel stores them, and it does from 5.18 on.
     fn expect_marks_by_kernel_version(&mut self, reading: &[Notice]) {
-        let marked = |notice: &Notice| matches!(notice, Notice::Address(_, s) if s.mark.is_some());
-        let seen = reading.iter().any(marked);
-        let release = nix::sys::utsname::uname().ok();
-        let version = release.as_ref().and_then(|uname| uname.release().to_str());
-        if !seen && version.and_then(major_and_minor).is_some_and(|version| version < (5, 18)) {
+        self.marks_checked = any_is_marked(reading);
+        if !self.marks_checked && kernel_is_too_old_for_marks() {
             self.marks_are_lost();
         }
-        self.marks_checked = seen;
     }
 
     /// The proof: the first of our own additions, read back.
@@ -283,6 +279,17 @@ impl Worker {
         );
         self.mirror.marks_are_lost();
     }
+}
+
+pub(super) fn any_is_marked(reading: &[Notice]) -> bool {
+    reading.iter().any(|notice| matches!(notice, Notice::Address(_, s) if s.mark.is_some()))
+}
+
+/// `IFA_PROTO` came with Linux 5.18.
+pub(super) fn kernel_is_too_old_for_marks() -> bool {
+    let release = nix::sys::utsname::uname().ok();
+    let version = release.as_ref().and_then(|uname| uname.release().to_str());
+    version.and_then(major_and_minor).is_some_and(|version| version < (5, 18))
 }
 
 fn major_and_minor(release: &str) -> Option<(u32, u32)> {
