@@ -10,9 +10,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wackamole::control::Client as ControlClient;
+use wackamole::io::clock::boot_time;
 use wackamole_protocol::status::{Phase, Status};
 
-use crate::guardian::kill_with_guardian;
+use crate::client::{Client, answer_every_datagram};
+use crate::guardian::{guardian_of, kill_with_guardian};
 use crate::kernel::{Kernel, Seen, cable, ours};
 use crate::namespace::Namespace;
 
@@ -140,6 +142,48 @@ pub(crate) fn removes_its_addresses_at_once_at_a_second_signal() {
     let said =
         "stopped by a second signal before having left the cluster; its addresses are removed";
     assert!(log.contains(said), "{log}");
+}
+
+/// Stopped together with its guardian, with its addresses on the interface, it can do nothing: the gate does.
+pub(crate) fn falls_silent_when_it_is_stopped() {
+    let (left, right) = cable();
+    let place = Place::new();
+    fs::create_dir(place.path("a")).unwrap();
+    place.write("a", &configuration());
+    let (mut daemon, mac) = left.enter(|| {
+        answer_every_datagram();
+        let kernel = Kernel::here();
+        kernel.add_address("eth0", &format!("{A}/16"));
+        (place.start("a"), kernel.mac("eth0"))
+    });
+    daemon.status_when(|status| held_by(status, "a") == 4);
+    let client = right.enter(Client::here);
+    let answered = || right.enter(|| !client.answers("10.0.0.1", mac).is_empty());
+    assert!((0..50).any(|_| answered()));
+
+    let guardian = guardian_of(&daemon.process).unwrap();
+    kill(guardian, Signal::SIGSTOP).unwrap();
+    daemon.signal(Signal::SIGSTOP);
+
+    let stopped = boot_time();
+    while answered() {
+        let lasted = boot_time().since(stopped);
+        // The lease is one failure timeout, 400 ms; the rest is for this machine, which may be busy.
+        assert!(lasted < Duration::from_millis(600), "answered {lasted:?} after it was stopped");
+    }
+    assert_eq!(left.enter(|| vips(&Kernel::here())), held(), "though they are all there");
+
+    daemon.signal(Signal::SIGCONT);
+    kill(guardian, Signal::SIGCONT).unwrap();
+
+    assert!((0..200).any(|_| answered()), "and it goes on when it can");
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.end().success(), "{}", daemon.log());
+    left.enter(|| {
+        // Nothing of the gate is left either: an address that somebody puts there is answered for.
+        Kernel::here().add_address("eth0", "10.0.0.1/32");
+    });
+    assert!((0..50).any(|_| answered()));
 }
 
 /// On a machine with one interface and no peer.

@@ -119,7 +119,8 @@ fn main() -> ExitCode {
             refuses_to_reload_and_goes_on,
             removes_what_a_killed_one_left_even_if_its_vips_have_changed,
             keeps_a_second_one_out,
-            removes_its_addresses_at_once_at_a_second_signal;
+            removes_its_addresses_at_once_at_a_second_signal,
+            falls_silent_when_it_is_stopped;
         guardian:
             cleans_up_after_a_killed_daemon_and_tells_the_peers,
             cleans_up_a_thousand_vips_in_time,

@@ -115,7 +115,8 @@ impl Agent {
         if slot.wants_clearing(me, frozen) {
             slot.cleared = true;
             slot.occupied_by = None;
-            self.restate_desired();
+            // Many come in one turn: the desired set is told once for all of them.
+            self.restate_due = true;
         }
     }
 

@@ -170,6 +170,8 @@ pub struct Agent {
     gave_up: bool,
     generation: u64,
     desired: BTreeSet<VipId>,
+    /// VIPs have been cleared that are not in the desired set yet.
+    restate_due: bool,
     announce: BTreeSet<VipId>,
     /// Which segment-side precautions this cluster takes.
     precautions: Precautions,
@@ -214,6 +216,7 @@ impl Agent {
             gave_up: false,
             generation: 0,
             desired: BTreeSet::new(),
+            restate_due: false,
             announce: BTreeSet::new(),
             precautions: Precautions::new(config),
             suspects: BTreeSet::new(),
@@ -338,7 +341,7 @@ impl Agent {
         let reason = if self.draining { Reason::Drain } else { slot.reason };
         self.event(Event::Released { vip, next, reason });
         self.hand_over(vip);
-        self.restate_clearing();
+        self.restate_due = true;
     }
 
     /// Passes the permission to the owner if we owe it and our kernel has let go.
@@ -389,6 +392,9 @@ impl Agent {
 
     /// What to do next; `None` when the caller may wait.
     pub fn poll_output(&mut self, now: Instant) -> Option<AgentOutput> {
+        if core::mem::take(&mut self.restate_due) {
+            self.restate_desired();
+        }
         if self.outputs.is_empty() {
             if !self.announce.is_empty() {
                 return Some(AgentOutput::Announce { vips: core::mem::take(&mut self.announce) });
