@@ -32,6 +32,8 @@ pub struct Exclusivity {
     alone: Vec<Option<Duration>>,
     /// When frames were lost last, or could be.
     lossy_until: Option<Duration>,
+    /// By component: when two parts of it met last.
+    met: BTreeMap<usize, Duration>,
     /// By node and VIP: when the daemon acquired it last.
     acquired: BTreeMap<(usize, usize), Duration>,
     overlaps: BTreeMap<Key, Overlap>,
@@ -98,6 +100,7 @@ impl Exclusivity {
             domains: vec![domain; nodes * nodes],
             alone: vec![None; nodes],
             lossy_until: None,
+            met: BTreeMap::new(),
             acquired: BTreeMap::new(),
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
@@ -131,6 +134,16 @@ impl Exclusivity {
                 if domain.joined != joined {
                     let alone = [self.alone[x], self.alone[y]];
                     *domain = Domain { joined, since: glance.now, alone };
+                }
+            }
+        }
+        self.met.clear();
+        let component = glance.connectivity.components();
+        for x in 0..self.nodes {
+            for bond in &self.bonds[x * self.nodes..(x + 1) * self.nodes] {
+                if let Some(since) = bond.since.filter(|_| bond.met) {
+                    let met = self.met.entry(component[x]).or_default();
+                    *met = (*met).max(since);
                 }
             }
         }
@@ -295,12 +308,19 @@ impl Exclusivity {
                 why: "a daemon is dead or paused",
             };
         }
+        // Whoever joins one of the parts when they meet has part in what follows.
+        let parts_met =
+            self.met.get(&glance.connectivity.components()[x]).copied().filter(|&met| {
+                bond.met
+                    || bond.since.is_some_and(|since| since <= met + glance.bounds.merge)
+                        && began <= met + glance.bounds.merge
+            });
         let since = match (glance.scenario.safety.partition, bond.since) {
-            (Partition::Component, Some(since)) => since,
+            (Partition::Component, Some(since)) => since.max(parts_met.unwrap_or_default()),
             (_, since) => since.unwrap_or(glance.now).max(domain.since),
         };
         let met = match glance.scenario.safety.partition {
-            Partition::Component => bond.met,
+            Partition::Component => parts_met.is_some(),
             Partition::Lan => self.joining(key, began, glance) || self.lossy(began, glance),
             Partition::Quorum => false,
         };
