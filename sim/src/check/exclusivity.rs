@@ -80,6 +80,8 @@ struct Overlap {
     kind: Kind,
     /// It has been of this kind since then.
     since: Duration,
+    /// Two parts served when it began, or met.
+    excused: bool,
     told: bool,
 }
 
@@ -241,11 +243,13 @@ impl Exclusivity {
         let known = self.overlaps.get(&key).copied();
         let began = known.map_or(now, |overlap| overlap.began);
         let Verdict { kind, until, why } = self.verdict(key, began, known, glance);
-        let mut overlap = known.unwrap_or(Overlap { began, kind, since: now, told: false });
+        let mut overlap =
+            known.unwrap_or(Overlap { began, kind, since: now, excused: false, told: false });
         if overlap.kind != kind {
             self.measure(&overlap, now);
             (overlap.kind, overlap.since) = (kind, now);
         }
+        overlap.excused |= matches!(kind, Kind::Split | Kind::Merge);
         let forbidden = until.is_some_and(|until| now > until) || kind == Kind::Forbidden;
         if forbidden && !overlap.told {
             overlap.told = true;
@@ -296,7 +300,8 @@ impl Exclusivity {
             let mut allowed = unattended_max(x, glance).max(unattended_max(y, glance));
             // Two parts that both served have met, and one of them holds what is left of a lease.
             let met = began <= domain.since && domain.since > Duration::ZERO;
-            if merges && (met || !bond.connected) {
+            let excused = known.is_some_and(|overlap| overlap.excused);
+            if merges && (met || excused || !bond.connected) {
                 allowed = allowed.max(glance.scenario.timing.failure_timeout);
             }
             if allowed == Duration::ZERO {
