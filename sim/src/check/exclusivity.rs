@@ -32,6 +32,8 @@ pub struct Exclusivity {
     alone: Vec<Option<Duration>>,
     /// When frames were lost last, or could be.
     lossy_until: Option<Duration>,
+    /// By component: when two parts of it met last.
+    met: BTreeMap<usize, Duration>,
     /// By node and VIP: when the daemon acquired it last.
     acquired: BTreeMap<(usize, usize), Duration>,
     overlaps: BTreeMap<Key, Overlap>,
@@ -78,6 +80,8 @@ struct Overlap {
     kind: Kind,
     /// It has been of this kind since then.
     since: Duration,
+    /// Two parts served when it began, or met.
+    excused: bool,
     told: bool,
 }
 
@@ -98,6 +102,7 @@ impl Exclusivity {
             domains: vec![domain; nodes * nodes],
             alone: vec![None; nodes],
             lossy_until: None,
+            met: BTreeMap::new(),
             acquired: BTreeMap::new(),
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
@@ -131,6 +136,16 @@ impl Exclusivity {
                 if domain.joined != joined {
                     let alone = [self.alone[x], self.alone[y]];
                     *domain = Domain { joined, since: glance.now, alone };
+                }
+            }
+        }
+        self.met.clear();
+        let component = glance.connectivity.components();
+        for x in 0..self.nodes {
+            for bond in &self.bonds[x * self.nodes..(x + 1) * self.nodes] {
+                if let Some(since) = bond.since.filter(|_| bond.met) {
+                    let met = self.met.entry(component[x]).or_default();
+                    *met = (*met).max(since);
                 }
             }
         }
@@ -228,11 +243,13 @@ impl Exclusivity {
         let known = self.overlaps.get(&key).copied();
         let began = known.map_or(now, |overlap| overlap.began);
         let Verdict { kind, until, why } = self.verdict(key, began, known, glance);
-        let mut overlap = known.unwrap_or(Overlap { began, kind, since: now, told: false });
+        let mut overlap =
+            known.unwrap_or(Overlap { began, kind, since: now, excused: false, told: false });
         if overlap.kind != kind {
             self.measure(&overlap, now);
             (overlap.kind, overlap.since) = (kind, now);
         }
+        overlap.excused |= matches!(kind, Kind::Split | Kind::Merge);
         let forbidden = until.is_some_and(|until| now > until) || kind == Kind::Forbidden;
         if forbidden && !overlap.told {
             overlap.told = true;
@@ -283,7 +300,8 @@ impl Exclusivity {
             let mut allowed = unattended_max(x, glance).max(unattended_max(y, glance));
             // Two parts that both served have met, and one of them holds what is left of a lease.
             let met = began <= domain.since && domain.since > Duration::ZERO;
-            if merges && (met || !bond.connected) {
+            let excused = known.is_some_and(|overlap| overlap.excused);
+            if merges && (met || excused || !bond.connected) {
                 allowed = allowed.max(glance.scenario.timing.failure_timeout);
             }
             if allowed == Duration::ZERO {
@@ -295,12 +313,19 @@ impl Exclusivity {
                 why: "a daemon is dead or paused",
             };
         }
+        // Whoever joins one of the parts when they meet has part in what follows.
+        let parts_met =
+            self.met.get(&glance.connectivity.components()[x]).copied().filter(|&met| {
+                bond.met
+                    || bond.since.is_some_and(|since| since <= met + glance.bounds.merge)
+                        && began <= met + glance.bounds.merge
+            });
         let since = match (glance.scenario.safety.partition, bond.since) {
-            (Partition::Component, Some(since)) => since,
+            (Partition::Component, Some(since)) => since.max(parts_met.unwrap_or_default()),
             (_, since) => since.unwrap_or(glance.now).max(domain.since),
         };
         let met = match glance.scenario.safety.partition {
-            Partition::Component => bond.met,
+            Partition::Component => parts_met.is_some(),
             Partition::Lan => self.joining(key, began, glance) || self.lossy(began, glance),
             Partition::Quorum => false,
         };

@@ -43,6 +43,12 @@ impl Primary {
             self.spread(&components, glance);
             self.seen.clone_from(&components);
         }
+        // Where some hear each other in one direction only, any part of the component may become primary.
+        let links = &glance.segment.links;
+        let clique = |set: &Set| set.iter().all(|&a| set.iter().all(|&b| links.two_way(a, b)));
+        if !components.iter().all(clique) {
+            self.candidates.clear();
+        }
         if !calm {
             return None;
         }

@@ -564,7 +564,7 @@ pub struct Expect {
     pub moves_max: Option<usize>,
     /// How long a client may be without an answer from a VIP.
     pub interruption_max: Option<Written<Duration>>,
-    /// For how long a kernel without a running daemon may answer beside another; zero unless given.
+    /// For how long a kernel without a running daemon may answer beside another where no fence stands; zero unless given.
     pub unattended_overlap_max: Option<Written<Duration>>,
     /// Who holds what in the end.
     #[serde(default)]

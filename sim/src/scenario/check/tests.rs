@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fault::Fault;
+use crate::fences::FenceSpec;
 use crate::segment::Net;
 
 const MINIMAL: &str = "title = \"idle\"\nnodes = 3\nvips = 2\nduration = \"10s\"\n";
@@ -62,11 +63,75 @@ fn every_fault_can_be_written() {
         [[step]]
         at = "2s"
         flush_address = { vip = "v2" }
+        [[step]]
+        at = "2s"
+        kill_guardian = "a"
+        [[step]]
+        at = "2s"
+        pause_guardian = "a"
+        [[step]]
+        at = "2s"
+        resume_guardian = "all"
+        [[step]]
+        at = "2s"
+        pause_machine = "b"
+        [[step]]
+        at = "2s"
+        resume_machine = "b"
+        [[step]]
+        at = "2s"
+        disk_lost = "b"
+        [[step]]
+        at = "2s"
+        port_dead = "c"
+        [[step]]
+        at = "2s"
+        carrier_lost = "c"
+        [[step]]
+        at = "2s"
+        port_back = "c"
     "#;
     let scenario = check("x.toml", &format!("{MINIMAL}{steps}")).expect("all faults");
-    assert_eq!(scenario.steps.len(), 12);
+    assert_eq!(scenario.steps.len(), 21);
+    assert_eq!(scenario.steps[18].fault, Fault::PortDead(Net::Both, vec![2]));
     assert_eq!(scenario.steps[1].fault, Fault::Kill(vec![0, 1]));
     assert_eq!(scenario.steps[3].fault, Fault::Partition(Net::Both, vec![vec![0, 3], vec![1, 2]]));
+}
+
+#[test]
+fn on_two_networks_each_is_cut_by_itself_and_ports_belong_to_the_segment() {
+    let text = format!(
+        "{MINIMAL}[network]\nsegment = \"own\"\n\
+         [[step]]\nat = \"1s\"\npartition = [[\"a\"], [\"b\", \"c\"]]\n\
+         [[step]]\nat = \"1s\"\npartition_segment = [[\"a\"], [\"b\", \"c\"]]\n\
+         [[step]]\nat = \"1s\"\nheal_segment = \"all\"\n\
+         [[step]]\nat = \"1s\"\nport_dead = \"a\"\n"
+    );
+    let faults: Vec<Fault> =
+        check("x.toml", &text).expect("two networks").steps.into_iter().map(|s| s.fault).collect();
+    assert!(matches!(faults[0], Fault::Partition(Net::Heartbeats, _)));
+    assert!(matches!(faults[1], Fault::Partition(Net::Segment, _)));
+    assert_eq!(faults[2..], [Fault::HealAll(Net::Segment), Fault::PortDead(Net::Segment, vec![0])]);
+}
+
+#[test]
+fn a_story_is_told_under_each_policy_that_it_names() {
+    let text = format!("policies = [\"lan\", \"quorum\"]\n{MINIMAL}");
+    let stories = check("dir/010-idle.toml", &text).expect("two policies").under_its_policies();
+    let names: Vec<&str> = stories.iter().map(|story| story.name.as_str()).collect();
+    assert_eq!(names, ["010-idle.lan", "010-idle.quorum"]);
+    assert_eq!(stories[1].policy_option(), " --policies quorum");
+    let plain = check("dir/010-idle.toml", MINIMAL).expect("minimal").under_its_policies();
+    assert_eq!((plain.len(), plain[0].policy_option().as_str()), (1, ""));
+}
+
+#[test]
+fn fences_are_there_unless_a_file_or_a_node_says_otherwise() {
+    let text =
+        format!("{MINIMAL}[fences]\ngate = false\n[node.b]\ngate = true\nguardian = false\n");
+    let nodes = check("x.toml", &text).expect("fences").nodes;
+    assert_eq!(nodes[0].fences, FenceSpec { gate: false, ..FenceSpec::ALL });
+    assert_eq!(nodes[1].fences, FenceSpec { guardian: false, ..FenceSpec::ALL });
 }
 
 #[test]
@@ -100,6 +165,15 @@ fn what_makes_no_sense_is_refused() {
         ("[vip.v1]\nprefer = [\"q\"]\n", "no node `q`"),
         ("[[expect.holder]]\nvip = \"v9\"\nnode = \"a\"\n", "no VIP `v9`"),
         ("[balance]\nmoves_per_round = 0\n", "positive number"),
+        ("[safety]\npartition = \"lam\"\n", "component"),
+        ("[safety]\nmin_quorum = 0\n", "at least one member"),
+        ("[safety]\ndrift = \"200000ppm\"\n", "`100000ppm`"),
+        ("[safety]\ndrift = \"-5ppm\"\n", "`0ppm`"),
+        ("[fences]\ncommand_fails = 1.5\n", "from 0 to 1"),
+        ("[fences]\nrespawn = \"soon\"\n", "or `never`"),
+        ("[network]\nsegment = \"other\"\n", "shared"),
+        ("[[step]]\nat = \"1s\"\nheal_segment = \"all\"\n", "one network for all"),
+        ("[[step]]\nat = \"1s\"\nport_dead = \"z\"\n", "no node `z`"),
         (
             "[chaos]\nfrom = \"5s\"\nuntil = \"5s\"\nevery = \"1s\"\nfaults = [\"kill\"]\n",
             "from < until",
