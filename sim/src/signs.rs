@@ -1,7 +1,7 @@
 //! Signs of life: what a machine's watch makes of the silence on its segment port (design.md §2, `lan`).
 //!
 //! Any live station that the port reaches in both directions gives a sign, because it answers what the watch sends. A
-//! port without a sign for the failure timeout, or without a carrier, serves nothing; it serves again after two signs
+//! port without a sign for as long as `Timing::silence` says, or without a carrier, serves nothing; it serves again after two signs
 //! in a row, half a heartbeat apart.
 
 use wackamole_protocol::time::Duration;

@@ -154,8 +154,7 @@ impl<'a> World<'a> {
             segment.air.proxy = scenario.proxy_arp;
             if scenario.safety.partition == Partition::Lan {
                 let timing = scenario.timing;
-                segment.signs =
-                    Some(Signs::new(nodes, timing.failure_timeout, timing.heartbeat / 2));
+                segment.signs = Some(Signs::new(nodes, timing.silence(), timing.heartbeat / 2));
             }
         }
         for (node, machine) in machines.iter().enumerate() {

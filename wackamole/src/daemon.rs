@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
-use wackamole_protocol::config::{ClusterKey, NodeDefinition, Partition, Timing};
+use wackamole_protocol::config::{ClusterKey, NodeDefinition, Partition};
 use wackamole_protocol::names::Names;
 use wackamole_protocol::node::Node;
 use wackamole_protocol::vip::Vip;
@@ -280,7 +280,7 @@ fn stand_gate(config: &Config, vips: &BTreeSet<IpAddr>) -> Option<Gate> {
 
 /// How the segments of the VIPs are watched. Signs of life count under the policy that goes by them.
 fn segment(config: &Config, me: &NodeDefinition, network: &UdpNetwork) -> SegmentConfig {
-    let Timing { heartbeat, failure_timeout, .. } = config.timing();
+    let heartbeat = config.timing().heartbeat;
     let peers = config.nodes().iter().filter(|node| node.name != me.name);
     let peers = peers.flat_map(|node| &node.addresses).map(SocketAddr::ip).collect();
     let heartbeats = heartbeats(me, network).unwrap_or_else(|error| {
@@ -288,13 +288,14 @@ fn segment(config: &Config, me: &NodeDefinition, network: &UdpNetwork) -> Segmen
         Vec::new()
     });
     let by_life = config.safety().partition == Partition::Lan;
-    // The others take over no sooner than a heartbeat before the failure timeout after the last frame that came from them;
-    // by then, half a heartbeat after the silence at the latest, a machine that nobody reaches has let go.
-    let silence = failure_timeout.saturating_sub(heartbeat * 3 / 2);
     SegmentConfig {
         heartbeat,
         vips: config.vips().iter().map(|vip| Arc::clone(&vip.vip)).collect(),
-        life: by_life.then_some(LifeConfig { silence, peers, heartbeats }),
+        life: by_life.then_some(LifeConfig {
+            silence: config.timing().silence(),
+            peers,
+            heartbeats,
+        }),
     }
 }
 

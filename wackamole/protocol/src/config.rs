@@ -142,6 +142,16 @@ pub struct Timing {
     pub mature: Duration,
 }
 
+impl Timing {
+    /// After so long without a sign of life on a VIP's segment a machine takes and keeps nothing there.
+    ///
+    /// The others take over no sooner than a heartbeat before the failure timeout after the last frame that reached both;
+    /// looking every half heartbeat, a machine that nobody reaches has let go by then.
+    pub fn silence(&self) -> Duration {
+        self.failure_timeout.saturating_sub(self.heartbeat * 3 / 2)
+    }
+}
+
 /// How the load is evened out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
