@@ -46,6 +46,7 @@ impl Agent {
     ) {
         let Ok(decision) = wire::decode::<Decision>(decision) else { return };
         let before = self.members().to_vec();
+        let earlier: BTreeSet<NodeId> = before.iter().map(|member| member.id).collect();
         let somebody_joined =
             decision.members.iter().any(|member| before.iter().all(|b| b.id != member.id));
         let plan = self.prepared.take().and_then(|(ballot, plan)| (ballot == id).then_some(plan));
@@ -64,7 +65,7 @@ impl Agent {
             self.mature_at = Some(now + self.mature_after);
         }
         self.learn_members(decision.members.clone());
-        self.adopt(&decision, left, now);
+        self.adopt(&decision, &earlier, left, now);
         self.restate_desired();
         if somebody_joined {
             // Whoever comes (back) may have answered for what we hold, and its word may have been the last.
@@ -78,7 +79,13 @@ impl Agent {
     }
 
     /// Takes over owners and holders from a decision.
-    fn adopt(&mut self, decision: &Decision, left: &BTreeSet<NodeId>, now: Instant) {
+    fn adopt(
+        &mut self,
+        decision: &Decision,
+        before: &BTreeSet<NodeId>,
+        left: &BTreeSet<NodeId>,
+        now: Instant,
+    ) {
         let listed: Vec<VipId> = match &decision.vips {
             VipList::Listed(vips) => vips.clone(),
             VipList::Fingerprint(f) if *f == self.fingerprint => {
@@ -86,6 +93,10 @@ impl Agent {
             }
             VipList::Fingerprint(_) => Vec::new(),
         };
+        // Whoever is not among us any more may have taken what was free.
+        let nobody_vanished = before
+            .iter()
+            .all(|id| left.contains(id) || decision.members.iter().any(|member| member.id == *id));
         let member = |position: u8| decision.members.get(usize::from(position)).map(|m| m.id);
         for (vip, verdict) in listed.iter().zip(&decision.verdicts) {
             let owner = verdict.owner.and_then(member);
@@ -114,7 +125,7 @@ impl Agent {
                 _ if held_by_us => Permission::Owed,
                 _ => Permission::None,
             };
-            slot.free = others.is_empty() && (slot.free || all_left);
+            slot.free = others.is_empty() && (slot.free && nobody_vanished || all_left);
             slot.other_holders = others;
             slot.cleared = slot.free || precautions.none_for(vanished);
             slot.clear_from = vanished;
