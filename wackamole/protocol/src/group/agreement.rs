@@ -346,6 +346,7 @@ impl Group {
                 && let Some(peer) = self.peers.get_mut(&id)
             {
                 peer.frozen_at.get_or_insert(now);
+                peer.given_up_at = Some(now);
             }
         }
         self.hasten_heartbeat(now);
@@ -502,6 +503,7 @@ impl Group {
         self.refusals = 0;
         for peer in self.peers.values_mut() {
             peer.frozen_at = None;
+            peer.given_up_at = None;
         }
         self.give_up_messages_to_outsiders();
         self.hasten_heartbeat(now);

@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) interval: Option<Duration>,
     /// We have refused to drop the peer and let our promise run out: it is not renewed past this instant.
     pub(crate) frozen_at: Option<Instant>,
+    /// When we last told somebody that it shall be dropped as soon as our promise is over.
+    pub(crate) given_up_at: Option<Instant>,
     /// When to nudge a peer that owes us a sign of life.
     pub(crate) nudge_at: Option<Instant>,
     pub(crate) link_state: LinkState,
@@ -100,6 +102,7 @@ impl Peer {
             accepted: ViewId::NONE,
             interval: None,
             frozen_at: None,
+            given_up_at: None,
             nudge_at: None,
             link_state: LinkState::Silent,
             link_since: Instant::ORIGIN,
@@ -136,6 +139,7 @@ impl Peer {
         self.introduced = false;
         self.view = ViewId::NONE;
         self.frozen_at = None;
+        self.given_up_at = None;
         self.nudge_at = None;
     }
 

@@ -284,11 +284,19 @@ impl Group {
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
             let present = self.is_present(id);
             if let Some(peer) = self.peers.get_mut(&id) {
-                if target.contains_key(&id) {
-                    peer.frozen_at = None; // nobody has a reason to drop it any more
-                } else if present {
+                // What was said to a proposer holds until it could have proposed anew. Otherwise two that are equally good
+                // to some, and to others not, would hold each other up for ever.
+                let held_to = self.timing.failure_timeout + self.timing.heartbeat;
+                let given_up = peer.given_up_at.is_some_and(|at| now < at + held_to);
+                match (target.contains_key(&id), given_up) {
+                    // Nobody has a reason to drop it any more.
+                    (true, false) => peer.frozen_at = None,
+                    (true, true) => {}
                     // All members come to this verdict at about the same time, so their debts end together.
-                    peer.frozen_at.get_or_insert(now);
+                    (false, _) if present => {
+                        peer.frozen_at.get_or_insert(now);
+                    }
+                    (false, _) => {}
                 }
             }
         }
