@@ -93,9 +93,10 @@ impl Bounds {
         let hysteresis =
             if safety.partition == Partition::Lan { 3 * timing.heartbeat } else { Duration::ZERO };
         let waited_out = safety.lan_wait_max.filter(|_| safety.partition == Partition::Lan);
-        // An accept and an install wait for a disk each, and there may be a second attempt.
-        let disks = if safety.partition == Partition::Quorum {
-            6 * scenario.sync.max
+        // An accept and an install wait for a disk each, and there may be a second attempt; whoever starts waits first for
+        // the promises of its predecessor.
+        let votes = if safety.partition == Partition::Quorum {
+            6 * scenario.sync.max + timing.failure_timeout + 2 * timing.heartbeat
         } else {
             Duration::ZERO
         };
@@ -105,7 +106,7 @@ impl Bounds {
                 if fails > 0.0 { (IMPROBABLE.ln() / fails.min(0.9).ln()).ceil() } else { 1.0 };
             (takes.max + Duration::from_secs(1)) * runs as u32
         });
-        let cover = cover + hysteresis + waited_out.unwrap_or_default() + disks + fenced;
+        let cover = cover + hysteresis + waited_out.unwrap_or_default() + votes + fenced;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
         let announcements =
             if loss > 0.0 { Duration::from_millis(1_100 + 2_200 + 4_400) } else { Duration::ZERO };

@@ -395,12 +395,15 @@ impl<'a> World<'a> {
     fn start_whoever_may(&mut self) {
         let now = self.sim.elapsed();
         for node in 0..self.machines.len() {
+            if self.starting[node].is_none_or(|at| at > now) {
+                continue;
+            }
             let waits = {
                 let segment = self.segment.borrow();
                 let frozen = segment.kernels.powered(node) && !segment.kernels.runs(node);
                 frozen || segment.fences.guarded(node)
             };
-            if self.starting[node].is_some_and(|at| at <= now) && !waits {
+            if !waits {
                 self.starting[node] = None;
                 self.disturbances.push(now);
                 self.start(node);

@@ -234,6 +234,15 @@ impl Check for Exclusivity {
         for (key, overlap) in std::mem::take(&mut self.overlaps) {
             self.end(key, overlap, glance.now, findings);
         }
+        let longest = self.measurements.longest_overlap();
+        if let Some(max) = glance.scenario.expect.overlap_max.filter(|&max| longest > max) {
+            let text = format!(
+                "two kernels answered for one VIP for {} ms, expected are at most {} ms",
+                longest.as_millis(),
+                max.as_millis()
+            );
+            findings.violation("expectation", text);
+        }
     }
 }
 

@@ -167,6 +167,21 @@ pub struct Measurements {
     pub forbidden_overlap_max: Duration,
 }
 
+impl Measurements {
+    /// The longest overlap of all.
+    pub fn longest_overlap(&self) -> Duration {
+        [
+            self.merge_overlap_max,
+            self.unattended_overlap_max,
+            self.split_overlap_max,
+            self.outside_overlap_max,
+            self.forbidden_overlap_max,
+        ]
+        .into_iter()
+        .fold(Duration::ZERO, Duration::max)
+    }
+}
+
 /// All checkers, in the order in which they look.
 pub struct Checks {
     exclusivity: exclusivity::Exclusivity,

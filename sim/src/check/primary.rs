@@ -12,6 +12,7 @@ use wackamole_protocol::config::QuorumKind;
 use wackamole_protocol::time::Duration;
 
 use super::Glance;
+use crate::journal::What;
 
 /// More candidates than that are not followed: nothing is demanded until the cluster is whole again.
 const CANDIDATES_MAX: usize = 32;
@@ -38,6 +39,11 @@ impl Primary {
         if glance.scenario.safety.quorum == QuorumKind::Static {
             let most = |set: &&Set| set.len() * 2 > all.len();
             return components.iter().filter(most).find(enough).cloned();
+        }
+        for entry in glance.fresh {
+            if let What::Ended { node } = entry.what {
+                self.leave(node);
+            }
         }
         if components != self.seen {
             self.spread(&components, glance);
@@ -80,6 +86,19 @@ impl Primary {
         if self.candidates.len() > CANDIDATES_MAX {
             self.candidates.clear();
         }
+    }
+
+    /// Whoever leaves votes for its own removal: each candidate may go on without it.
+    fn leave(&mut self, node: usize) {
+        let without = self
+            .candidates
+            .iter()
+            .filter(|set| set.contains(&node))
+            .map(|set| set.iter().copied().filter(|&member| member != node).collect::<Set>());
+        let without: Vec<Set> = without.filter(|set| !set.is_empty()).collect();
+        self.candidates.extend(without);
+        self.candidates.sort();
+        self.candidates.dedup();
     }
 
     /// More than half of the voters, or half with the lowest rank.

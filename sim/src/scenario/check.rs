@@ -417,6 +417,7 @@ fn expect(source: &Source<'_>, written: &File, known: &Known) -> Result<Expect, 
     Ok(Expect {
         moves_max: written.moves_max,
         interruption_max: written.interruption_max.map(|max| max.0),
+        overlap_max: written.overlap_max.map(|max| max.0),
         unattended_overlap_max: written.unattended_overlap_max.map_or(Duration::ZERO, |max| max.0),
         holders,
         uncovered,

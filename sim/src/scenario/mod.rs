@@ -148,7 +148,9 @@ pub struct Expect {
     pub moves_max: Option<usize>,
     /// How long a client may be without an answer.
     pub interruption_max: Option<Duration>,
-    /// For how long a kernel without a running daemon may answer beside another.
+    /// For how long two kernels may answer for one VIP, for whatever reason.
+    pub overlap_max: Option<Duration>,
+    /// For how long a kernel without a running daemon may answer beside another where no fence stands.
     pub unattended_overlap_max: Duration,
     /// Pairs of VIP and node.
     pub holders: Vec<(usize, usize)>,

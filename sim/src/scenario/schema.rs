@@ -564,6 +564,9 @@ pub struct Expect {
     pub moves_max: Option<usize>,
     /// How long a client may be without an answer from a VIP.
     pub interruption_max: Option<Written<Duration>>,
+    /// For how long two kernels may answer for one VIP at most, for whatever allowed reason; what the checker allows
+    /// unless given.
+    pub overlap_max: Option<Written<Duration>>,
     /// For how long a kernel without a running daemon may answer beside another where no fence stands; zero unless given.
     pub unattended_overlap_max: Option<Written<Duration>>,
     /// Who holds what in the end.
