@@ -8,6 +8,8 @@ use wackamole_protocol::vote::{
     self, Attempt, Claim, Formed, Record, Refusal, Rules, Verdict, WhyNot,
 };
 
+use crate::model::{EXCLUSIVE, REMEMBERED};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Breakage {
     /// A member accepts and does not note the attempt.
@@ -45,6 +47,17 @@ pub(crate) enum Breakage {
 }
 
 impl Breakage {
+    /// Which promise it breaks first.
+    pub(crate) fn promise(self) -> &'static str {
+        match self {
+            // With one lost disk it takes seven nodes to get from here to two holders.
+            Self::BlankDiskTestifies => REMEMBERED,
+            // And from here, with three nodes, twelve steps and twelve million states.
+            Self::UnwrittenSaid => REMEMBERED,
+            _ => EXCLUSIVE,
+        }
+    }
+
     /// `vote::eligible`, broken.
     pub(crate) fn eligible(
         self,
@@ -72,6 +85,13 @@ impl Breakage {
                 } else {
                     Err(WhyNot::Witness)
                 }
+            }
+            Self::VoteGivenForEver => {
+                let mut claim = claim.clone();
+                for proxy in claim.record.proxies.values_mut() {
+                    proxy.up_to.epoch = u64::MAX;
+                }
+                vote::eligible(&claim, members, rules)
             }
             Self::AttemptsIgnored => {
                 let mut claim = claim.clone();

@@ -63,6 +63,8 @@ pub(crate) struct Machine {
     /// Accepts that wait for the disk; its own too.
     writing: BTreeSet<ViewId>,
     attempt: Option<Attempt>,
+    /// Its ballots start high after a lost disk: the start counter is guarded by the calendar.
+    pub(crate) disk_was_lost: bool,
 }
 
 /// A proposal on its way.
@@ -177,10 +179,11 @@ impl Votes {
         heard: &Heard,
     ) -> Option<()> {
         state.left.proposals -= 1;
+        let used = state.ballots_of(me).filter(|_| state.at(me).disk_was_lost).max();
         let machine = state.at_mut(me);
         machine.give_up();
         machine.hear(me, heard, self.breaks(Breakage::BlankDiskTestifies));
-        let known = heard.iter().map(|(_, said)| said.highest().epoch);
+        let known = heard.iter().map(|(_, said)| said.highest().epoch).chain(used);
         let epoch = known.fold(machine.memory.highest().epoch, u64::max) + 1;
         let ballot = ViewId { epoch, coordinator: me };
         let claim = self.claim(machine, me, heard);
@@ -254,11 +257,6 @@ impl Votes {
         machine.give_up();
         machine.hear(me, heard, false);
         let mut record = vote::leave(&machine.memory, me, &BTreeSet::from([heir]))?;
-        if self.breaks(Breakage::VoteGivenForEver)
-            && let Some(proxy) = record.proxies.get_mut(&me)
-        {
-            proxy.up_to.epoch = 99;
-        }
         machine.disk = record.clone();
         if self.breaks(Breakage::LeaverForgets) {
             machine.disk.proxies.remove(&me);
@@ -297,6 +295,7 @@ impl Votes {
         state.left.lost_disks -= 1;
         let machine = state.at_mut(node);
         machine.disk = Record { voice: self.breaks(Breakage::BlankDiskVotes), ..Record::default() };
+        machine.disk_was_lost = true;
         state.restart(node);
     }
 
@@ -333,6 +332,18 @@ impl State {
         &mut self.nodes[node.0 as usize - 1]
     }
 
+    /// The epochs of a node's ballots that are known anywhere.
+    fn ballots_of(&self, node: NodeId) -> impl Iterator<Item = u64> {
+        let records = self.nodes.iter().flat_map(|n| [&n.disk, &n.memory]);
+        let records = records.chain(self.notes.iter().map(|(_, _, record)| record));
+        let records = records.chain(self.proposals.iter().map(|proposal| &proposal.claim.record));
+        let ballots = records
+            .flat_map(|record| record.views().map(|view| view.ballot).chain([record.accepted]))
+            .chain(self.proposals.iter().map(|proposal| proposal.ballot))
+            .chain(self.formed.iter().map(|(_, view)| view.ballot));
+        ballots.filter(move |ballot| ballot.coordinator == node).map(|ballot| ballot.epoch)
+    }
+
     fn write_is_done(&mut self, node: NodeId) {
         let machine = self.at_mut(node);
         machine.disk = machine.memory.clone();
@@ -353,7 +364,8 @@ impl State {
 
     fn restart(&mut self, node: NodeId) {
         let machine = self.at_mut(node);
-        *machine = Machine::new(machine.disk.clone());
+        let disk_was_lost = machine.disk_was_lost;
+        *machine = Machine { disk_was_lost, ..Machine::new(machine.disk.clone()) };
         self.proposals.retain(|proposal| proposal.to != node);
     }
 
@@ -373,7 +385,8 @@ impl State {
 
 impl Machine {
     fn new(disk: Record) -> Self {
-        Self { memory: disk.clone(), disk, writing: BTreeSet::new(), attempt: None }
+        let (memory, writing) = (disk.clone(), BTreeSet::new());
+        Self { disk, memory, writing, attempt: None, disk_was_lost: false }
     }
 
     fn give_up(&mut self) {
@@ -502,12 +515,15 @@ impl Model for Votes {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let exclusive = Property::always(EXCLUSIVE, promise::exclusive);
-        if self.broken.is_some() {
-            return vec![exclusive];
+        match self.broken.map(Breakage::promise) {
+            Some(EXCLUSIVE) => vec![Property::always(EXCLUSIVE, promise::exclusive)],
+            Some(_) => vec![Property::always(REMEMBERED, promise::remembered)],
+            None => {
+                let mut properties = promise::reachable(self);
+                properties.push(Property::always(EXCLUSIVE, promise::exclusive));
+                properties.push(Property::always(REMEMBERED, promise::remembered));
+                properties
+            }
         }
-        let mut properties = vec![exclusive, Property::always(REMEMBERED, promise::remembered)];
-        properties.extend(promise::reachable(self));
-        properties
     }
 }
