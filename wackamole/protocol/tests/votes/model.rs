@@ -63,8 +63,9 @@ pub(crate) struct Machine {
     /// Accepts that wait for the disk; its own too.
     writing: BTreeSet<ViewId>,
     attempt: Option<Attempt>,
-    /// Its ballots start high after a lost disk: the start counter is guarded by the calendar.
-    pub(crate) disk_was_lost: bool,
+    /// Once its disk was lost: what had been formed by then. Its ballots start high after that, because the start counter is
+    /// guarded by the calendar.
+    pub(crate) lost: Option<BTreeSet<(u64, Formed)>>,
 }
 
 /// A proposal on its way.
@@ -92,6 +93,25 @@ pub(crate) enum Action {
     Leave(NodeId, NodeId, Heard),
     LoseDisk(NodeId),
     ForcePrimary(NodeId),
+}
+
+impl Action {
+    /// How often a random walk chooses this kind of step. No two kinds have the same weight.
+    pub(crate) fn weight(&self) -> u32 {
+        match self {
+            Self::Deliver(_) => 80,
+            Self::WriteIsDone(_) => 60,
+            Self::Form(_) => 50,
+            Self::Install(..) => 40,
+            Self::Propose(..) => 20,
+            Self::Hear(..) => 10,
+            Self::Abandon(_) => 5,
+            Self::Restart(..) => 4,
+            Self::Leave(..) => 3,
+            Self::LoseDisk(_) => 2,
+            Self::ForcePrimary(_) => 1,
+        }
+    }
 }
 
 type Heard = Vec<(NodeId, Record)>;
@@ -179,7 +199,7 @@ impl Votes {
         heard: &Heard,
     ) -> Option<()> {
         state.left.proposals -= 1;
-        let used = state.ballots_of(me).filter(|_| state.at(me).disk_was_lost).max();
+        let used = state.ballots_of(me).filter(|_| state.at(me).lost.is_some()).max();
         let machine = state.at_mut(me);
         machine.give_up();
         machine.hear(me, heard, self.breaks(Breakage::BlankDiskTestifies));
@@ -293,9 +313,10 @@ impl Votes {
 
     fn lose_disk(&self, state: &mut State, node: NodeId) {
         state.left.lost_disks -= 1;
+        let formed = state.formed.clone();
         let machine = state.at_mut(node);
         machine.disk = Record { voice: self.breaks(Breakage::BlankDiskVotes), ..Record::default() };
-        machine.disk_was_lost = true;
+        machine.lost = Some(formed);
         state.restart(node);
     }
 
@@ -364,8 +385,8 @@ impl State {
 
     fn restart(&mut self, node: NodeId) {
         let machine = self.at_mut(node);
-        let disk_was_lost = machine.disk_was_lost;
-        *machine = Machine { disk_was_lost, ..Machine::new(machine.disk.clone()) };
+        let lost = machine.lost.take();
+        *machine = Machine { lost, ..Machine::new(machine.disk.clone()) };
         self.proposals.retain(|proposal| proposal.to != node);
     }
 
@@ -386,7 +407,7 @@ impl State {
 impl Machine {
     fn new(disk: Record) -> Self {
         let (memory, writing) = (disk.clone(), BTreeSet::new());
-        Self { disk, memory, writing, attempt: None, disk_was_lost: false }
+        Self { disk, memory, writing, attempt: None, lost: None }
     }
 
     fn give_up(&mut self) {

@@ -13,7 +13,7 @@ use crate::model::{State, Votes};
 /// deciding set of members that accepted nothing since. A lease takes the echoes of such a set. Where disks are lost a ballot
 /// may be lower than one that nobody remembers: there it is no more than one view, whichever.
 pub(crate) fn exclusive(model: &Votes, state: &State) -> bool {
-    if state.nodes.iter().any(|node| node.disk_was_lost) {
+    if state.nodes.iter().any(|node| node.lost.is_some()) {
         let holds = |(lineage, view): &&(u64, Formed)| can_hold(model, state, *lineage, view);
         let holding: Vec<u64> = state.formed.iter().filter(holds).map(|(l, _)| *l).collect();
         return holding.windows(2).all(|pair| pair[0] != pair[1]);
@@ -75,7 +75,9 @@ pub(crate) fn remembered(model: &Votes, state: &State) -> bool {
                 .formed
                 .iter()
                 .filter(|(lineage, view)| {
-                    *lineage == record.lineage
+                    let lost = machine.lost.as_ref();
+                    !lost.is_some_and(|lost| lost.contains(&(*lineage, view.clone())))
+                        && *lineage == record.lineage
                         && view.voters.contains(&node)
                         && record.primary.as_ref().is_none_or(|p| p.ballot < view.ballot)
                 })
