@@ -14,6 +14,8 @@ use crate::model::{EXCLUSIVE, REMEMBERED};
 pub(crate) enum Breakage {
     /// A member accepts and does not note the attempt.
     AttemptForgotten,
+    /// A member accepts a ballot that is lower than what it accepted before.
+    LowerAccepted,
     /// The accept is sent, the record is written later.
     AcceptBeforeWrite,
     /// The proposer counts itself before its record is written.
@@ -51,9 +53,11 @@ impl Breakage {
     pub(crate) fn promise(self) -> &'static str {
         match self {
             // With one lost disk it takes seven nodes to get from here to two holders.
-            Self::BlankDiskTestifies => REMEMBERED,
+            Self::BlankDiskTestifies
             // And from here, with three nodes, twelve steps and twelve million states.
-            Self::UnwrittenSaid => REMEMBERED,
+            | Self::UnwrittenSaid
+            // And from here more proposals than three.
+            | Self::LowerAccepted => REMEMBERED,
             _ => EXCLUSIVE,
         }
     }
@@ -78,13 +82,9 @@ impl Breakage {
                 vote::eligible(&claim, members, rules)
             }
             Self::StaticHalf => {
-                let mut rules = rules.clone();
-                rules.nodes.truncate(rules.nodes.len() / 2 * 2 - 1);
-                if members.len() * 2 >= rules.nodes.len() + 1 {
-                    Ok(())
-                } else {
-                    Err(WhyNot::Witness)
-                }
+                let awaited = BTreeSet::new();
+                let half = rules.nodes.len() / 2;
+                if members.len() >= half { Ok(()) } else { Err(WhyNot::Minority { awaited }) }
             }
             Self::VoteGivenForEver => {
                 let mut claim = claim.clone();
@@ -112,6 +112,11 @@ impl Breakage {
         me: NodeId,
         rules: &Rules,
     ) -> Verdict {
+        let mut mine = mine.clone();
+        if self == Self::LowerAccepted {
+            mine.accepted = ViewId::NONE;
+        }
+        let mine = &mine;
         match self.eligible(claim, members, rules) {
             Ok(()) => vote::review(mine, claim, ballot, members, me, rules),
             Err(why_not) => Verdict::Refuse(Refusal::Ineligible(why_not)),

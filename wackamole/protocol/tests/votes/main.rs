@@ -108,6 +108,7 @@ fn every_breakage_is_found() {
     for (broken, model) in [
         (Breakage::AttemptForgotten, three(two_proposals)),
         (Breakage::AttemptsIgnored, three(two_proposals)),
+        (Breakage::LowerAccepted, three(Budget { proposals: 3, ..CALM })),
         (Breakage::AcceptBeforeWrite, slow(crash)),
         (Breakage::OwnAcceptBeforeWrite, slow(crash)),
         (Breakage::TieForBoth, Votes::new(4, two_proposals)),
@@ -160,7 +161,7 @@ fn five_nodes_at_random() {
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     println!("5 nodes at random: {} views formed", formed.get());
-    assert!(formed.get() > 300, "only {} views were formed", formed.get());
+    assert!(formed.get() > 50, "only {} views were formed", formed.get());
 }
 
 /// One step: first what kind of step, most often one that helps, then which.
@@ -181,10 +182,11 @@ fn step(model: &Votes, state: &State, kind: u32, which: prop::sample::Index) -> 
 }
 
 fn holds(model: Votes) {
-    let (nodes, budget) = (model.rules.nodes.len(), model.budget);
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let budget = model.budget;
     let checker = model.checker().spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{nodes} nodes, {budget:?}: {states} states, depth {depth}");
+    println!("{name}, {budget:?}: {states} states, depth {depth}");
     assert!(checker.is_done());
     checker.assert_properties();
 }

@@ -75,6 +75,8 @@ pub(crate) struct Proposal {
     ballot: ViewId,
     members: BTreeSet<NodeId>,
     claim: Claim,
+    /// Sent after a disk was lost, so that it names the new incarnation of that node.
+    after_loss: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,7 +148,7 @@ impl Votes {
 
     /// `vote::judge`, but that the question of numbers may be answered by a broken rule.
     fn judge(&self, mine: &Record, proposal: &Proposal) -> Verdict {
-        let Proposal { to, ballot, members, claim } = proposal;
+        let Proposal { to, ballot, members, claim, .. } = proposal;
         match self.broken {
             Some(broken) => broken.judge(mine, claim, *ballot, members, *to, &self.rules),
             None => vote::judge(mine, claim, *ballot, members, *to, &self.rules),
@@ -217,9 +219,13 @@ impl Votes {
         };
         machine.attempt = Some(attempt);
         machine.writing.insert(ballot);
+        let after_loss = state.nodes.iter().any(|node| node.lost.is_some());
         for &to in members.iter().filter(|&&to| to != me) {
             let (members, claim) = (members.clone(), claim.clone());
-            state.proposals.insert(Proposal { to, ballot, members, claim });
+            state.proposals.insert(Proposal { to, ballot, members, claim, after_loss });
+        }
+        if after_loss {
+            state.end_replaced(me, members);
         }
         if self.breaks(Breakage::OwnAcceptBeforeWrite) {
             state.at_mut(me).writing.clear();
@@ -251,6 +257,9 @@ impl Votes {
             machine.writing.insert(proposal.ballot);
         }
         *state.at_mut(proposal.to) = machine;
+        if proposal.after_loss {
+            state.end_replaced(proposal.to, &proposal.members);
+        }
         if early {
             state.accept(proposal.to, proposal.ballot);
         }
@@ -390,12 +399,24 @@ impl State {
         self.proposals.retain(|proposal| proposal.to != node);
     }
 
+    /// Who accepts or proposes a view hears its members in the incarnations that it names, and nothing any more from earlier
+    /// ones. That matters only where the earlier one remembered more.
+    fn end_replaced(&mut self, node: NodeId, members: &BTreeSet<NodeId>) {
+        let mut proposals = std::mem::take(&mut self.proposals);
+        proposals.retain(|proposal| {
+            let from = proposal.ballot.coordinator;
+            let replaced = members.contains(&from) && self.at(from).lost.is_some();
+            proposal.to != node || proposal.after_loss || !replaced
+        });
+        self.proposals = proposals;
+    }
+
     /// Drops proposals that will never be accepted.
-    fn forget_useless(&mut self) {
+    fn forget_useless(&mut self, lower: bool) {
         let mut proposals = std::mem::take(&mut self.proposals);
         proposals.retain(|proposal| {
             let memory = &self.at(proposal.to).memory;
-            proposal.ballot > memory.accepted
+            (proposal.ballot > memory.accepted || lower)
                 && proposal.claim.record.lineage >= memory.lineage
                 && proposal.claim.record.primary.as_ref().map(|primary| primary.ballot)
                     >= memory.primary.as_ref().map(|primary| primary.ballot)
@@ -531,7 +552,7 @@ impl Model for Votes {
                 }
             }
         }
-        next.forget_useless();
+        next.forget_useless(self.breaks(Breakage::LowerAccepted));
         (next != *state).then_some(next)
     }
 
