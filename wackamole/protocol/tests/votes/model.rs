@@ -63,6 +63,9 @@ pub(crate) struct Machine {
     /// Accepts that wait for the disk; its own too.
     writing: BTreeSet<ViewId>,
     attempt: Option<Attempt>,
+    /// Once its disk was lost: what had been formed by then. Its ballots start high after that, because the start counter is
+    /// guarded by the calendar.
+    pub(crate) lost: Option<BTreeSet<(u64, Formed)>>,
 }
 
 /// A proposal on its way.
@@ -72,6 +75,8 @@ pub(crate) struct Proposal {
     ballot: ViewId,
     members: BTreeSet<NodeId>,
     claim: Claim,
+    /// Sent after a disk was lost, so that it names the new incarnation of that node.
+    after_loss: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +95,25 @@ pub(crate) enum Action {
     Leave(NodeId, NodeId, Heard),
     LoseDisk(NodeId),
     ForcePrimary(NodeId),
+}
+
+impl Action {
+    /// How often a random walk chooses this kind of step. No two kinds have the same weight.
+    pub(crate) fn weight(&self) -> u32 {
+        match self {
+            Self::Deliver(_) => 80,
+            Self::WriteIsDone(_) => 60,
+            Self::Form(_) => 50,
+            Self::Install(..) => 40,
+            Self::Propose(..) => 20,
+            Self::Hear(..) => 10,
+            Self::Abandon(_) => 5,
+            Self::Restart(..) => 4,
+            Self::Leave(..) => 3,
+            Self::LoseDisk(_) => 2,
+            Self::ForcePrimary(_) => 1,
+        }
+    }
 }
 
 type Heard = Vec<(NodeId, Record)>;
@@ -124,7 +148,7 @@ impl Votes {
 
     /// `vote::judge`, but that the question of numbers may be answered by a broken rule.
     fn judge(&self, mine: &Record, proposal: &Proposal) -> Verdict {
-        let Proposal { to, ballot, members, claim } = proposal;
+        let Proposal { to, ballot, members, claim, .. } = proposal;
         match self.broken {
             Some(broken) => broken.judge(mine, claim, *ballot, members, *to, &self.rules),
             None => vote::judge(mine, claim, *ballot, members, *to, &self.rules),
@@ -177,10 +201,11 @@ impl Votes {
         heard: &Heard,
     ) -> Option<()> {
         state.left.proposals -= 1;
+        let used = state.ballots_of(me).filter(|_| state.at(me).lost.is_some()).max();
         let machine = state.at_mut(me);
         machine.give_up();
         machine.hear(me, heard, self.breaks(Breakage::BlankDiskTestifies));
-        let known = heard.iter().map(|(_, said)| said.highest().epoch);
+        let known = heard.iter().map(|(_, said)| said.highest().epoch).chain(used);
         let epoch = known.fold(machine.memory.highest().epoch, u64::max) + 1;
         let ballot = ViewId { epoch, coordinator: me };
         let claim = self.claim(machine, me, heard);
@@ -194,9 +219,13 @@ impl Votes {
         };
         machine.attempt = Some(attempt);
         machine.writing.insert(ballot);
+        let after_loss = state.nodes.iter().any(|node| node.lost.is_some());
         for &to in members.iter().filter(|&&to| to != me) {
             let (members, claim) = (members.clone(), claim.clone());
-            state.proposals.insert(Proposal { to, ballot, members, claim });
+            state.proposals.insert(Proposal { to, ballot, members, claim, after_loss });
+        }
+        if after_loss {
+            state.end_replaced(me, members);
         }
         if self.breaks(Breakage::OwnAcceptBeforeWrite) {
             state.at_mut(me).writing.clear();
@@ -228,6 +257,9 @@ impl Votes {
             machine.writing.insert(proposal.ballot);
         }
         *state.at_mut(proposal.to) = machine;
+        if proposal.after_loss {
+            state.end_replaced(proposal.to, &proposal.members);
+        }
         if early {
             state.accept(proposal.to, proposal.ballot);
         }
@@ -254,11 +286,6 @@ impl Votes {
         machine.give_up();
         machine.hear(me, heard, false);
         let mut record = vote::leave(&machine.memory, me, &BTreeSet::from([heir]))?;
-        if self.breaks(Breakage::VoteGivenForEver)
-            && let Some(proxy) = record.proxies.get_mut(&me)
-        {
-            proxy.up_to.epoch = 99;
-        }
         machine.disk = record.clone();
         if self.breaks(Breakage::LeaverForgets) {
             machine.disk.proxies.remove(&me);
@@ -295,8 +322,10 @@ impl Votes {
 
     fn lose_disk(&self, state: &mut State, node: NodeId) {
         state.left.lost_disks -= 1;
+        let formed = state.formed.clone();
         let machine = state.at_mut(node);
         machine.disk = Record { voice: self.breaks(Breakage::BlankDiskVotes), ..Record::default() };
+        machine.lost = Some(formed);
         state.restart(node);
     }
 
@@ -333,6 +362,18 @@ impl State {
         &mut self.nodes[node.0 as usize - 1]
     }
 
+    /// The epochs of a node's ballots that are known anywhere.
+    fn ballots_of(&self, node: NodeId) -> impl Iterator<Item = u64> {
+        let records = self.nodes.iter().flat_map(|n| [&n.disk, &n.memory]);
+        let records = records.chain(self.notes.iter().map(|(_, _, record)| record));
+        let records = records.chain(self.proposals.iter().map(|proposal| &proposal.claim.record));
+        let ballots = records
+            .flat_map(|record| record.views().map(|view| view.ballot).chain([record.accepted]))
+            .chain(self.proposals.iter().map(|proposal| proposal.ballot))
+            .chain(self.formed.iter().map(|(_, view)| view.ballot));
+        ballots.filter(move |ballot| ballot.coordinator == node).map(|ballot| ballot.epoch)
+    }
+
     fn write_is_done(&mut self, node: NodeId) {
         let machine = self.at_mut(node);
         machine.disk = machine.memory.clone();
@@ -353,16 +394,29 @@ impl State {
 
     fn restart(&mut self, node: NodeId) {
         let machine = self.at_mut(node);
-        *machine = Machine::new(machine.disk.clone());
+        let lost = machine.lost.take();
+        *machine = Machine { lost, ..Machine::new(machine.disk.clone()) };
         self.proposals.retain(|proposal| proposal.to != node);
     }
 
+    /// Who accepts or proposes a view hears its members in the incarnations that it names, and nothing any more from earlier
+    /// ones. That matters only where the earlier one remembered more.
+    fn end_replaced(&mut self, node: NodeId, members: &BTreeSet<NodeId>) {
+        let mut proposals = std::mem::take(&mut self.proposals);
+        proposals.retain(|proposal| {
+            let from = proposal.ballot.coordinator;
+            let replaced = members.contains(&from) && self.at(from).lost.is_some();
+            proposal.to != node || proposal.after_loss || !replaced
+        });
+        self.proposals = proposals;
+    }
+
     /// Drops proposals that will never be accepted.
-    fn forget_useless(&mut self) {
+    fn forget_useless(&mut self, lower: bool) {
         let mut proposals = std::mem::take(&mut self.proposals);
         proposals.retain(|proposal| {
             let memory = &self.at(proposal.to).memory;
-            proposal.ballot > memory.accepted
+            (proposal.ballot > memory.accepted || lower)
                 && proposal.claim.record.lineage >= memory.lineage
                 && proposal.claim.record.primary.as_ref().map(|primary| primary.ballot)
                     >= memory.primary.as_ref().map(|primary| primary.ballot)
@@ -373,7 +427,8 @@ impl State {
 
 impl Machine {
     fn new(disk: Record) -> Self {
-        Self { memory: disk.clone(), disk, writing: BTreeSet::new(), attempt: None }
+        let (memory, writing) = (disk.clone(), BTreeSet::new());
+        Self { disk, memory, writing, attempt: None, lost: None }
     }
 
     fn give_up(&mut self) {
@@ -497,17 +552,20 @@ impl Model for Votes {
                 }
             }
         }
-        next.forget_useless();
+        next.forget_useless(self.breaks(Breakage::LowerAccepted));
         (next != *state).then_some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let exclusive = Property::always(EXCLUSIVE, promise::exclusive);
-        if self.broken.is_some() {
-            return vec![exclusive];
+        match self.broken.map(Breakage::promise) {
+            Some(EXCLUSIVE) => vec![Property::always(EXCLUSIVE, promise::exclusive)],
+            Some(_) => vec![Property::always(REMEMBERED, promise::remembered)],
+            None => {
+                let mut properties = promise::reachable(self);
+                properties.push(Property::always(EXCLUSIVE, promise::exclusive));
+                properties.push(Property::always(REMEMBERED, promise::remembered));
+                properties
+            }
         }
-        let mut properties = vec![exclusive, Property::always(REMEMBERED, promise::remembered)];
-        properties.extend(promise::reachable(self));
-        properties
     }
 }

@@ -6,11 +6,18 @@ use wackamole_protocol::config::QuorumKind;
 use wackamole_protocol::id::NodeId;
 use wackamole_protocol::vote::Formed;
 
+use crate::breakage::Breakage;
 use crate::model::{State, Votes};
 
 /// Of all primary views of a lineage that were ever formed, only the one with the highest ballot can still have a deciding
-/// set of members that accepted nothing since. A lease takes the echoes of such a set.
+/// deciding set of members that accepted nothing since. A lease takes the echoes of such a set. Where disks are lost a ballot
+/// may be lower than one that nobody remembers: there it is no more than one view, whichever.
 pub(crate) fn exclusive(model: &Votes, state: &State) -> bool {
+    if state.nodes.iter().any(|node| node.lost.is_some()) {
+        let holds = |(lineage, view): &&(u64, Formed)| can_hold(model, state, *lineage, view);
+        let holding: Vec<u64> = state.formed.iter().filter(holds).map(|(l, _)| *l).collect();
+        return holding.windows(2).all(|pair| pair[0] != pair[1]);
+    }
     state.formed.iter().all(|(lineage, view)| {
         let later = |(l, v): &(u64, Formed)| l == lineage && v.ballot > view.ballot;
         let rival = |(l, v): &(u64, Formed)| l == lineage && v.ballot == view.ballot && v != view;
@@ -28,7 +35,8 @@ fn can_hold(model: &Votes, state: &State, lineage: u64, view: &Formed) -> bool {
     };
     let staying = view.voters.iter().filter(|voter| stays(voter)).count();
     if model.rules.kind == QuorumKind::Static {
-        return 2 * staying > model.rules.nodes.len();
+        let half = model.broken == Some(Breakage::StaticHalf); // The lease goes by the same rule.
+        return 2 * staying + usize::from(half) > model.rules.nodes.len();
     }
     2 * staying > view.voters.len() || 2 * staying == view.voters.len() && stays(&view.voters[0])
 }
@@ -67,7 +75,9 @@ pub(crate) fn remembered(model: &Votes, state: &State) -> bool {
                 .formed
                 .iter()
                 .filter(|(lineage, view)| {
-                    *lineage == record.lineage
+                    let lost = machine.lost.as_ref();
+                    !lost.is_some_and(|lost| lost.contains(&(*lineage, view.clone())))
+                        && *lineage == record.lineage
                         && view.voters.contains(&node)
                         && record.primary.as_ref().is_none_or(|p| p.ballot < view.ballot)
                 })
