@@ -144,6 +144,22 @@ impl Lan {
         self.set_ports(machine, true)
     }
 
+    /// As [`Lan::kill_ports`], on one segment alone.
+    ///
+    /// # Errors
+    /// There is no such segment, or the kernel refuses.
+    pub fn kill_port(&self, machine: &Machine, segment: u8) -> Result<()> {
+        self.set_port(machine, segment, false)
+    }
+
+    /// Undoes [`Lan::kill_port`].
+    ///
+    /// # Errors
+    /// There is no such segment, or the kernel refuses.
+    pub fn revive_port(&self, machine: &Machine, segment: u8) -> Result<()> {
+        self.set_port(machine, segment, true)
+    }
+
     /// Plugs a machine over. Frames are lost while it happens, for about a millisecond.
     ///
     /// # Errors
@@ -178,6 +194,13 @@ impl Lan {
             self.switch.netlink(|netlink| netlink.set_forwarding(&interface.port, forwards))?;
         }
         Ok(())
+    }
+
+    fn set_port(&self, machine: &Machine, segment: u8, forwards: bool) -> Result<()> {
+        let mut interfaces = machine.interfaces.iter();
+        let interface = interfaces.find(|interface| interface.segment == segment);
+        let port = &interface.with_context(|| format!("there is no segment {segment}"))?.port;
+        self.switch.netlink(|netlink| netlink.set_forwarding(port, forwards))
     }
 
     fn set_trunks(&self, forwards: bool) -> Result<()> {

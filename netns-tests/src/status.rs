@@ -52,6 +52,8 @@ pub struct Vip {
     pub owner: Option<String>,
     /// Whose kernels answer for it, as far as known.
     pub holders: Vec<String>,
+    /// Why the daemon, its owner, does not acquire it.
+    pub waiting: Option<String>,
 }
 
 impl Status {

@@ -8,6 +8,8 @@ use netns_tests::cases;
 mod addresses;
 #[path = "cases/announcements.rs"]
 mod announcements;
+#[path = "cases/dead_port.rs"]
+mod dead_port;
 #[path = "cases/distribution.rs"]
 mod distribution;
 #[path = "cases/failover.rs"]
@@ -18,10 +20,14 @@ mod handover;
 mod harness;
 #[path = "cases/partition.rs"]
 mod partition;
+#[path = "cases/safety.rs"]
+mod safety;
 #[path = "cases/segment.rs"]
 mod segment;
 #[path = "cases/signals.rs"]
 mod signals;
+#[path = "cases/two_networks.rs"]
+mod two_networks;
 
 fn main() -> ExitCode {
     netns_tests::suite::main(cases! {
@@ -46,6 +52,15 @@ fn main() -> ExitCode {
             partition: both_halves_serve_and_merge_to_one_holder;
             handover: a_graceful_stop_hands_over_without_a_gap,
                 a_machine_that_returns_gets_its_share;
+            safety: a_killed_daemon_is_followed_at_once,
+                a_stopped_daemon_is_silent_at_the_end_of_its_lease,
+                without_daemon_and_guardian_the_gate_shuts,
+                without_daemon_guardian_and_gate_lifetimes_end,
+                a_lost_machine_costs_no_more_with_leases_and_probes;
+            dead_port: two_holders_meet_for_a_moment_with_component,
+                two_holders_never_meet_with_lan, two_holders_never_meet_with_quorum;
+            two_networks: with_lan_nobody_takes_over_what_is_answered,
+                with_quorum_the_minority_releases, with_component_both_serve_until_they_meet;
         }
     })
 }
