@@ -198,8 +198,7 @@ impl Range {
     ) -> Result<Outcome> {
         let start = Moment::now();
         let mut outcome = Outcome::default();
-        let others: Vec<_> =
-            self.cluster.others(victim).into_iter().map(str::to_owned).collect();
+        let others: Vec<_> = self.cluster.others(victim).into_iter().map(str::to_owned).collect();
         let others: Vec<_> = others.iter().map(String::as_str).collect();
         match fault {
             Fault::SilentPort | Fault::HeartbeatPathCut => {
@@ -294,7 +293,9 @@ impl Range {
         Outcome {
             overlap: self.witness.longest_overlap(start),
             dark: longest.map_or(Duration::ZERO, |found| found.length),
-            blind: longest.map_or(Duration::ZERO, |found| found.blind).max(self.witness.blind(start)),
+            blind: longest
+                .map_or(Duration::ZERO, |found| found.blind)
+                .max(self.witness.blind(start)),
             ..outcome
         }
     }

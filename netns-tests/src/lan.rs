@@ -55,6 +55,13 @@ impl Lan {
     /// The kernel refuses.
     pub fn new(segments: u8) -> Result<Self> {
         let switch = Host::new("switch")?;
+        // Its ports have a kernel behind them that would send frames of its own (router solicitations, MLD reports), which
+        // machines behind a dead port would hear. A switch says nothing.
+        for key in ["all", "default"] {
+            switch
+                .sysctl(&format!("net/ipv6/conf/{key}/disable_ipv6"), "1")
+                .context("switching IPv6 off on a switch")?;
+        }
         for segment in 0..segments {
             let (near, far) = (bridge(segment, Side::Near), bridge(segment, Side::Far));
             let (near_end, far_end) = (trunk(segment, Side::Near), trunk(segment, Side::Far));

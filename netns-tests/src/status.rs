@@ -17,6 +17,8 @@ pub struct Status {
     pub vips: Vec<Vip>,
     /// Datagrams refused, by cause.
     pub rejected: BTreeMap<String, u64>,
+    /// What is not as it should be.
+    pub warnings: Vec<String>,
 }
 
 /// An installed view.

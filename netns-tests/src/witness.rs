@@ -219,9 +219,7 @@ fn question(machine: &Machine, interface: &str, address: IpAddr) -> Result<Quest
     let own = own.with_context(|| format!("{} has no {interface}", machine.name()))?;
     let mut from = own.addresses.iter().map(|&(address, _)| address);
     let frame = from.find_map(|from| match (from, address) {
-        (IpAddr::V4(from), IpAddr::V4(address)) => {
-            Some(frame::arp_request(own.mac, from, address))
-        }
+        (IpAddr::V4(from), IpAddr::V4(address)) => Some(frame::arp_request(own.mac, from, address)),
         (IpAddr::V6(from), IpAddr::V6(address)) => {
             Some(frame::neighbour_solicitation(own.mac, from, address))
         }

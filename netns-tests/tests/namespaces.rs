@@ -42,7 +42,8 @@ fn main() -> ExitCode {
             announcements: caches_of_a_third_machine_point_to_the_new_holder;
             addresses: an_address_deleted_by_hand_is_put_back, foreign_addresses_are_left_alone;
             segment: a_wrong_key_is_counted_and_kept_out,
-                another_cluster_is_counted_and_undisturbed;
+                another_cluster_is_counted_and_undisturbed,
+                a_stranger_that_claims_a_vip_is_named_and_the_holder_defends_it;
             signals: a_frozen_daemon_is_killed_at_the_end_of_its_lease,
                 a_daemon_that_is_frozen_for_less_than_its_lease_goes_on, a_hangup_is_survived;
         }
