@@ -22,6 +22,7 @@ use crate::prober::Prober;
 use crate::sandbox::SCRATCH;
 use crate::status::Status;
 use crate::wait;
+use crate::witness::Witness;
 
 /// Where every machine has its configuration, its key and its daemon's memory. The directory is each machine's own.
 const CONFIGURATION: &str = "/run/cluster.toml";
@@ -36,6 +37,8 @@ pub const PROBE_INTERVAL: Duration = Duration::from_millis(1);
 /// Numbers of the clients on each segment.
 const CLIENT: u8 = 100;
 const FAR_CLIENT: u8 = 101;
+/// And of the witness.
+const WITNESS: u8 = 102;
 
 /// A running cluster.
 pub struct Cluster {
@@ -175,6 +178,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Stops a daemon and its guardian in their tracks. [`Cluster::kill_daemon_with_guardian`] ends it.
+    ///
+    /// # Errors
+    /// No daemon runs there.
+    pub fn freeze_with_guardian(&mut self, name: &str) -> Result<()> {
+        self.daemon(name)?.freeze_with_guardian()
+    }
+
     /// Asks a daemon to leave (`SIGTERM`) and waits until it has.
     ///
     /// # Errors
@@ -267,6 +278,16 @@ impl Cluster {
     /// The kernel refuses.
     pub fn probe(&self) -> Result<Prober> {
         Prober::start(self.client.host(), &self.plan.addresses(), PROBE_INTERVAL)
+    }
+
+    /// Plugs in one more machine, which asks the segments all the time who answers for each address of each VIP.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn witness(&self) -> Result<Witness> {
+        let machine = self.lan.machine("witness", WITNESS, Side::Near)?;
+        let addresses = self.plan.vips.iter().flat_map(|vip| vip.addresses.iter().cloned());
+        Witness::start(machine, addresses)
     }
 
     /// Which of `among` hold an address by their kernels' word, at this moment.

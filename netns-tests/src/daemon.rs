@@ -1,5 +1,6 @@
 //! A running daemon: started, signalled, asked and buried like on a real machine.
 
+use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +19,9 @@ use crate::wait;
 /// Directory below [`SCRATCH`] with one log per machine, appended to by each start.
 pub const LOGS: &str = "logs";
 
+/// How much daemons log, as their `--log` wants it, if somebody who looks for a fault has set it.
+const LOG_LEVEL: &str = "WACKAMOLE_LOG";
+
 /// A daemon; killed when dropped.
 pub struct Daemon {
     child: Child,
@@ -32,6 +36,9 @@ impl Daemon {
         let log = open_log(host.name())?;
         let mut command = Command::new(binary::path()?);
         command.arg("run").arg("--config").arg(config);
+        if let Some(level) = env::var_os(LOG_LEVEL) {
+            command.arg("--log").arg(level);
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Self { child: host.spawn(command)? })
     }
@@ -81,12 +88,23 @@ impl Daemon {
     /// # Errors
     /// It has no guardian, or the operating system refuses.
     pub fn kill_with_guardian(&mut self) -> Result<()> {
-        let guardian = self.guardian().context("a daemon without a guardian")?;
+        let guardian = self.guardian()?;
         // Without this it would have another one in no time.
         self.signal(Signal::SIGSTOP)?;
         wait::until("the daemon is stopped", Duration::from_secs(5), || self.is_stopped())?;
-        kill(Pid::from_raw(guardian), Signal::SIGKILL).context("killing a guardian")?;
+        kill(guardian, Signal::SIGKILL).context("killing a guardian")?;
         self.kill()
+    }
+
+    /// Stops it and its guardian (`SIGSTOP`), so that neither does anything until they are killed.
+    ///
+    /// # Errors
+    /// It has no guardian, or the operating system refuses.
+    pub fn freeze_with_guardian(&self) -> Result<()> {
+        // In this order: the daemon looks for signs of life of its guardian for longer than this takes, but a guardian
+        // that is left behind would kill it.
+        kill(self.guardian()?, Signal::SIGSTOP).context("stopping a guardian")?;
+        self.signal(Signal::SIGSTOP)
     }
 
     /// None of its threads does anything.
@@ -100,15 +118,17 @@ impl Daemon {
     }
 
     /// The process that stands behind it.
-    fn guardian(&self) -> Option<i32> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
-        tasks.flatten().find_map(|task| {
+    fn guardian(&self) -> Result<Pid> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let mut tasks = fs::read_dir(&tasks).with_context(|| tasks.clone())?.flatten();
+        let found: Option<i32> = tasks.find_map(|task| {
             let children = fs::read_to_string(task.path().join("children")).ok()?;
             children.split_whitespace().find_map(|child| {
                 let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
                 (name == "wackamole-guard\n").then(|| child.parse().ok()).flatten()
             })
-        })
+        });
+        found.map(Pid::from_raw).context("a daemon without a guardian")
     }
 }
 

@@ -13,6 +13,10 @@ pub const IPV6: u16 = 0x86dd;
 
 /// Length of the Ethernet header.
 const ETHERNET: usize = 14;
+/// What an ARP message for IPv4 on Ethernet starts with.
+const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+/// The protocol number of ICMPv6 (RFC 4443).
+const ICMPV6: u8 = 58;
 /// ICMP and ICMPv6 header of an echo message, with identifier and sequence number.
 const ECHO: usize = 8;
 
@@ -55,6 +59,57 @@ pub fn echo_request(to: IpAddr, identifier: u16, sequence: u64) -> Vec<u8> {
     bytes
 }
 
+/// An ARP request (RFC 826) from a machine, to everybody: who has `target`?
+pub fn arp_request(mac: Mac, own: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    arp(mac, 1, own, Mac([0; 6]), target)
+}
+
+/// A gratuitous ARP reply to everybody: `address` is at `mac`.
+pub fn gratuitous_arp(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
+    arp(mac, 2, address, Mac([0xff; 6]), address)
+}
+
+fn arp(mac: Mac, operation: u16, sender: Ipv4Addr, to: Mac, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = ethernet(Mac([0xff; 6]), mac, ARP);
+    frame.extend(ETHERNET_IPV4);
+    frame.extend(operation.to_be_bytes());
+    frame.extend(mac.0);
+    frame.extend(sender.octets());
+    frame.extend(to.0);
+    frame.extend(target.octets());
+    frame
+}
+
+/// A neighbour solicitation (RFC 4861 §4.3) from a machine to the solicited-node group of `target`.
+pub fn neighbour_solicitation(mac: Mac, own: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let [.., x, y, z] = target.octets();
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z]);
+    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(target.octets());
+    message.extend([1, 1]); // Source link-layer address, so that whoever answers need not ask.
+    message.extend(mac.0);
+    let length = [0, 32u8];
+    let mut sum_of = Vec::from(own.octets());
+    sum_of.extend(group.octets());
+    sum_of.extend([0, 0, length[0], length[1], 0, 0, 0, ICMPV6]);
+    sum_of.extend(&message);
+    let sum = checksum(&sum_of);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = ethernet(Mac([0x33, 0x33, 0xff, x, y, z]), mac, IPV6);
+    frame.extend([0x60, 0, 0, 0, length[0], length[1], ICMPV6, 255]);
+    frame.extend(own.octets());
+    frame.extend(group.octets());
+    frame.extend(message);
+    frame
+}
+
+fn ethernet(to: Mac, from: Mac, ethertype: u16) -> Vec<u8> {
+    let mut frame = Vec::from(to.0);
+    frame.extend(from.0);
+    frame.extend(ethertype.to_be_bytes());
+    frame
+}
+
 /// Reads an Ethernet frame. `None` is a frame that says nothing of interest, or is malformed.
 pub fn read(frame: &[u8]) -> Option<Seen> {
     let source = Mac::from_slice(frame.get(6..12)?)?;
@@ -81,7 +136,6 @@ fn read_ipv4(source: Mac, packet: &[u8]) -> Option<Seen> {
 
 fn read_ipv6(source: Mac, packet: &[u8]) -> Option<Seen> {
     const HEADER: usize = 40;
-    const ICMPV6: u8 = 58;
     const ECHO_REPLY: u8 = 129;
     const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     const SOLICITED: u8 = 0x40;
@@ -111,7 +165,6 @@ fn read_ipv6(source: Mac, packet: &[u8]) -> Option<Seen> {
 }
 
 fn read_arp(message: &[u8]) -> Option<Seen> {
-    const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
     if message.get(..6)? != ETHERNET_IPV4 {
         return None;
     }
@@ -210,6 +263,30 @@ mod tests {
         assert_eq!(arp([10, 77, 1, 1], [10, 77, 1, 1]), claim(true));
         assert_eq!(arp([10, 77, 1, 1], [10, 77, 0, 100]), claim(false));
         assert_eq!(arp([0; 4], [10, 77, 1, 1]), None);
+    }
+
+    #[test]
+    fn a_gratuitous_arp_of_ours_claims_and_a_request_claims_only_its_sender() {
+        let (own, vip) = (Ipv4Addr::new(10, 77, 0, 102), Ipv4Addr::new(10, 77, 1, 1));
+        let claim = |address: Ipv4Addr, unasked| {
+            Some(Seen::Claim { mac: MAC, address: address.into(), unasked })
+        };
+
+        assert_eq!(read(&gratuitous_arp(MAC, vip)), claim(vip, true));
+        assert_eq!(read(&arp_request(MAC, own, vip)), claim(own, false));
+    }
+
+    #[test]
+    fn a_neighbour_solicitation_has_a_valid_checksum() {
+        let own: Ipv6Addr = "fd00:77::66".parse().unwrap();
+        let frame = neighbour_solicitation(MAC, own, "fd00:77::1:1".parse().unwrap());
+        let message = &frame[ETHERNET + 40..];
+
+        let mut sum_of = Vec::from(&frame[ETHERNET + 8..ETHERNET + 40]);
+        sum_of.extend([0, 0, 0, 32, 0, 0, 0, ICMPV6]);
+        sum_of.extend(message);
+
+        assert_eq!((message.len(), checksum(&sum_of)), (32, 0));
     }
 
     #[test]

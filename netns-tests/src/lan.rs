@@ -55,6 +55,13 @@ impl Lan {
     /// The kernel refuses.
     pub fn new(segments: u8) -> Result<Self> {
         let switch = Host::new("switch")?;
+        // Its ports have a kernel behind them that would send frames of its own (router solicitations, MLD reports), which
+        // machines behind a dead port would hear. A switch says nothing.
+        for key in ["all", "default"] {
+            switch
+                .sysctl(&format!("net/ipv6/conf/{key}/disable_ipv6"), "1")
+                .context("switching IPv6 off on a switch")?;
+        }
         for segment in 0..segments {
             let (near, far) = (bridge(segment, Side::Near), bridge(segment, Side::Far));
             let (near_end, far_end) = (trunk(segment, Side::Near), trunk(segment, Side::Far));
@@ -144,6 +151,22 @@ impl Lan {
         self.set_ports(machine, true)
     }
 
+    /// As [`Lan::kill_ports`], on one segment alone.
+    ///
+    /// # Errors
+    /// There is no such segment, or the kernel refuses.
+    pub fn kill_port(&self, machine: &Machine, segment: u8) -> Result<()> {
+        self.set_port(machine, segment, false)
+    }
+
+    /// Undoes [`Lan::kill_port`].
+    ///
+    /// # Errors
+    /// There is no such segment, or the kernel refuses.
+    pub fn revive_port(&self, machine: &Machine, segment: u8) -> Result<()> {
+        self.set_port(machine, segment, true)
+    }
+
     /// Plugs a machine over. Frames are lost while it happens, for about a millisecond.
     ///
     /// # Errors
@@ -178,6 +201,13 @@ impl Lan {
             self.switch.netlink(|netlink| netlink.set_forwarding(&interface.port, forwards))?;
         }
         Ok(())
+    }
+
+    fn set_port(&self, machine: &Machine, segment: u8, forwards: bool) -> Result<()> {
+        let mut interfaces = machine.interfaces.iter();
+        let interface = interfaces.find(|interface| interface.segment == segment);
+        let port = &interface.with_context(|| format!("there is no segment {segment}"))?.port;
+        self.switch.netlink(|netlink| netlink.set_forwarding(port, forwards))
     }
 
     fn set_trunks(&self, forwards: bool) -> Result<()> {

@@ -25,6 +25,10 @@ pub struct Plan {
     pub balance_interval: Duration,
     /// Heartbeats go to a multicast group.
     pub multicast: bool,
+    /// The segments on which daemons talk to each other; empty: all.
+    pub heartbeats_on: Vec<u8>,
+    /// What the section `[safety]` says, as keys and TOML values.
+    pub safety: Vec<(String, String)>,
     /// Daemons talk over IPv6.
     pub ipv6: bool,
     /// The VIPs.
@@ -56,6 +60,8 @@ impl Plan {
             mature: Duration::from_millis(300),
             balance_interval: Duration::from_millis(400),
             multicast: false,
+            heartbeats_on: Vec::new(),
+            safety: Vec::new(),
             ipv6: false,
             vips: Vec::new(),
             first_number: 11,
@@ -66,6 +72,13 @@ impl Plan {
     #[must_use]
     pub fn timing(self, heartbeat: Duration, failure_timeout: Duration) -> Self {
         Self { heartbeat, failure_timeout, ..self }
+    }
+
+    /// With a key of the section `[safety]`, whose value is text.
+    #[must_use]
+    pub fn safety(mut self, key: &str, value: &str) -> Self {
+        self.safety.push((key.to_owned(), format!("{value:?}")));
+        self
     }
 
     /// With `count` more VIPs of one IPv4 address each, `10.77.1.1` and following, on `eth0`.
@@ -122,10 +135,19 @@ impl Plan {
             let group = if self.ipv6 { "[ff02::7761]:4816" } else { "239.255.77.1:4816" };
             text += &format!("\n[network]\nmulticast = {group:?}\n");
         }
+        if !self.safety.is_empty() {
+            text += "\n[safety]\n";
+        }
+        for (key, value) in &self.safety {
+            let _ = writeln!(text, "{key} = {value}");
+        }
         for (index, name) in self.machines.iter().enumerate() {
             let number = self.number(index);
             let own = |s| if self.ipv6 { own_ipv6(s, number) } else { own_ipv4(s, number) };
-            let addresses: Vec<_> = (0..self.segments).map(|s| own(s).to_string()).collect();
+            let everywhere: Vec<_> = (0..self.segments).collect();
+            let segments =
+                if self.heartbeats_on.is_empty() { &everywhere } else { &self.heartbeats_on };
+            let addresses: Vec<_> = segments.iter().map(|&s| own(s).to_string()).collect();
             let _ = write!(text, "\n[[nodes]]\nname = {name:?}\naddresses = {addresses:?}\n");
         }
         for PlannedVip { name, addresses, prefer } in &self.vips {

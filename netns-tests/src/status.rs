@@ -17,6 +17,8 @@ pub struct Status {
     pub vips: Vec<Vip>,
     /// Datagrams refused, by cause.
     pub rejected: BTreeMap<String, u64>,
+    /// What is not as it should be.
+    pub warnings: Vec<String>,
 }
 
 /// An installed view.
@@ -52,6 +54,8 @@ pub struct Vip {
     pub owner: Option<String>,
     /// Whose kernels answer for it, as far as known.
     pub holders: Vec<String>,
+    /// Why the daemon, its owner, does not acquire it.
+    pub waiting: Option<String>,
 }
 
 impl Status {

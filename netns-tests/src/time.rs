@@ -5,8 +5,8 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 
-/// A point on the boot clock of this machine (`CLOCK_BOOTTIME`, clock_gettime(2)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A point on the boot clock of this machine (`CLOCK_BOOTTIME`, clock_gettime(2)); by default, when it booted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
 
 impl Moment {

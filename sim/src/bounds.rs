@@ -89,9 +89,13 @@ impl Bounds {
             if one_way { timing.failure_timeout + 4 * timing.heartbeat } else { Duration::ZERO };
         let cover = cover + debt;
         let safety = &scenario.safety;
-        // Two signs of life half a heartbeat apart, noticed at one of them; probes once a heartbeat.
-        let hysteresis =
-            if safety.partition == Partition::Lan { 3 * timing.heartbeat } else { Duration::ZERO };
+        // Two signs of life half a heartbeat apart, noticed at one of them; probes once a heartbeat; whoever answered them
+        // is given up after a failure timeout.
+        let hysteresis = if safety.partition == Partition::Lan {
+            3 * timing.heartbeat + timing.failure_timeout
+        } else {
+            Duration::ZERO
+        };
         let waited_out = safety.lan_wait_max.filter(|_| safety.partition == Partition::Lan);
         // An accept and an install wait for a disk each, and there may be a second attempt; whoever starts waits first for
         // the promises of its predecessor.

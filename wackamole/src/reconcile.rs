@@ -213,7 +213,7 @@ impl Reconciler {
         claim: Claim,
         now: Instant,
     ) {
-        self.clearance.handle_claim(vip, by, ours, claim);
+        self.clearance.handle_claim(vip, by, ours, claim, now);
         self.advance_clearance(now);
         let Some(entry) = self.entries.get_mut(&vip) else { return };
         // The kernel itself answers those who probe.

@@ -1,14 +1,24 @@
 //! Others on the same segment who do not belong to the cluster.
 
+use std::fs;
+use std::net::IpAddr;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use netns_tests::cluster::{Cluster, SOON};
+use netns_tests::daemon::log_file;
+use netns_tests::frame;
+use netns_tests::mac::Mac;
 use netns_tests::plan::Plan;
+use netns_tests::time::Moment;
 use netns_tests::wait;
+use netns_tests::witness::{FrameSender, link};
 
 /// Several failure timeouts: long enough for a view to change, if anything made it.
 const A_WHILE: Duration = Duration::from_secs(1);
+/// Somebody else's claim is answered by an announcement at once; this is for a machine that is busy with other tests.
+const DEFENDED: Duration = Duration::from_millis(150);
 
 pub(crate) fn a_wrong_key_is_counted_and_kept_out() -> Result<()> {
     let mut cluster = Cluster::build(Plan::new(3).ipv4_vips(4))?;
@@ -63,4 +73,40 @@ pub(crate) fn another_cluster_is_counted_and_undisturbed() -> Result<()> {
     wait::always("no view changes", A_WHILE, || views(&cluster).is_ok_and(|now| now == before))?;
     ensure!(before.iter().all(Option::is_some), "somebody is in no view: {before:?}");
     Ok(())
+}
+
+pub(crate) fn a_stranger_that_claims_a_vip_is_named_and_the_holder_defends_it() -> Result<()> {
+    let cluster = Cluster::start(Plan::new(3).ipv4_vips(3))?;
+    let prober = cluster.probe()?;
+    wait::until("every VIP answers", SOON, || prober.all_answer())?;
+    let before = cluster.holdings(&cluster.names())?;
+    let vip @ IpAddr::V4(address) = cluster.plan.addresses()[0] else { bail!("an IPv4 VIP") };
+    let holder = cluster.holders_of(vip, &cluster.names())?.remove(0);
+    // Lower than any of the machines' own: a fellow of ours would yield to it.
+    let stranger = Mac([0x02, 0x01, 0, 0, 0, 9]);
+    let host = cluster.far_client.host();
+    let (sender, to) = (FrameSender::open(host)?, link(host, "eth0")?);
+    let claimed = Moment::now();
+
+    sender.send(&to, &frame::gratuitous_arp(stranger, address))?;
+    thread::sleep(A_WHILE / 2);
+    let gone = prober.longest(vip, claimed).map_or(Duration::ZERO, |found| found.length);
+    ensure!(gone <= DEFENDED, "defended only after {gone:?}. {}", prober.account(claimed));
+    // It is not defended again for 10 s, so that two that both defend do not fill the segment; but it is told.
+    for _ in 0..2 {
+        thread::sleep(A_WHILE);
+        sender.send(&to, &frame::gratuitous_arp(stranger, address))?;
+    }
+    thread::sleep(A_WHILE / 2);
+
+    let is_named =
+        |text: &str| text.contains(&vip.to_string()) && text.contains(&stranger.to_string());
+    let status = cluster.status(&holder)?;
+    ensure!(status.warnings.iter().any(|w| is_named(w)), "{holder} warns of {:?}", status.warnings);
+    let log = fs::read_to_string(log_file(&holder))?;
+    let told =
+        |line: &str| is_named(line) && line.contains("another machine uses a VIP that we hold");
+    ensure!(log.lines().any(told), "{holder} does not name {stranger} in its log:\n{log}");
+    ensure!(cluster.holdings(&cluster.names())? == before, "VIPs have moved");
+    wait::until("the VIP answers", SOON, || prober.answered_by(vip).is_some())
 }

@@ -31,6 +31,8 @@ struct Inquiry {
     probe_at: Instant,
     /// When the first probe was sent that nobody has answered yet.
     unanswered_since: Option<Instant>,
+    /// When somebody used it last, of those who did since it is to be acquired.
+    used_at: Option<Instant>,
     /// Who answered last.
     answered_by: Option<MacAddress>,
     /// Who that was, as told.
@@ -53,6 +55,7 @@ pub(super) struct Clearance {
     wait_max: Option<Duration>,
     pace: Duration,
     answer_within: Duration,
+    patience: Duration,
     names: BTreeMap<NodeId, String>,
     inquiries: BTreeMap<VipId, Inquiry>,
     fencings: BTreeMap<NodeId, Fencing>,
@@ -67,6 +70,7 @@ impl Clearance {
             wait_max: config.safety.lan_wait_max,
             pace: heartbeat,
             answer_within: (heartbeat / 2).min(ANSWER_MAX),
+            patience: config.timing.failure_timeout,
             names: config.nodes.iter().map(|node| (node.id(), node.name.clone())).collect(),
             inquiries: BTreeMap::new(),
             fencings: BTreeMap::new(),
@@ -87,6 +91,7 @@ impl Clearance {
                 from: None,
                 probe_at: now,
                 unanswered_since: None,
+                used_at: None,
                 answered_by: None,
                 told: None,
             });
@@ -99,7 +104,10 @@ impl Clearance {
                     }
                     inquiry.from = from;
                 }
-                None => inquiry.wanted_since = None,
+                None => {
+                    inquiry.wanted_since = None;
+                    inquiry.used_at = None;
+                }
             }
         }
         let inquiries = &self.inquiries;
@@ -114,6 +122,7 @@ impl Clearance {
         by: MacAddress,
         ours: MacAddress,
         claim: Claim,
+        now: Instant,
     ) {
         let Some(inquiry) = self.inquiries.get_mut(&vip) else { return };
         // Of two that want it and find nobody the one with the lower address takes it; the other asks again.
@@ -121,6 +130,9 @@ impl Clearance {
         if gives_way {
             inquiry.unanswered_since = None;
             inquiry.answered_by = Some(by);
+        }
+        if claim == Claim::Uses && inquiry.wanted_since.is_some() {
+            inquiry.used_at = Some(now);
         }
     }
 
@@ -163,10 +175,11 @@ impl Clearance {
             }
         }
         self.fence(&mut submit, now);
-        let (probes, wait_max, within) = (self.probes, self.wait_max, self.answer_within);
+        let (probes, wait_max) = (self.probes, self.wait_max);
+        let (within, patience) = (self.answer_within, self.patience);
         let fencings = &self.fencings;
         let clear = self.inquiries.iter().filter(|(_, inquiry)| {
-            inquiry.clear_at(probes, within, wait_max).is_some_and(|at| now >= at)
+            inquiry.clear_at(probes, within, patience, wait_max).is_some_and(|at| now >= at)
                 && inquiry
                     .from
                     .is_none_or(|node| !self.fences || fencings.get(&node) == Some(&Fencing::Done))
@@ -208,8 +221,9 @@ impl Clearance {
             let fenced = inquiry.from.is_none_or(|node| {
                 !self.fences || self.fencings.get(&node) == Some(&Fencing::Done)
             });
-            let clear =
-                inquiry.clear_at(self.probes, self.answer_within, self.wait_max).filter(|_| fenced);
+            let clear = inquiry
+                .clear_at(self.probes, self.answer_within, self.patience, self.wait_max)
+                .filter(|_| fenced);
             [probe, clear]
         });
         let fencings = self.fencings.values().map(|fencing| match fencing {
@@ -225,18 +239,21 @@ impl Clearance {
 }
 
 impl Inquiry {
-    /// When the segment counts as free, if no answer comes before.
+    /// When the segment counts as free, if no answer comes before. Whoever answered when its lease was over for sure is a
+    /// machine that lives: it is given up like any other, after a failure timeout. One lost frame must not be enough.
     fn clear_at(
         &self,
         probes: bool,
         within: Duration,
+        patience: Duration,
         wait_max: Option<Duration>,
     ) -> Option<Instant> {
         let wanted_since = self.wanted_since?;
         if !probes {
             return Some(wanted_since);
         }
-        let unanswered = self.unanswered_since.map(|at| (at + within).max(wanted_since));
+        let given_up = self.used_at.map_or(wanted_since, |at| at + patience);
+        let unanswered = self.unanswered_since.map(|at| (at + within).max(given_up));
         let enough = wait_max.map(|wait| wanted_since + wait);
         [unanswered, enough].into_iter().flatten().min()
     }

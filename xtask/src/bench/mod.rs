@@ -3,6 +3,7 @@
 
 mod failover;
 mod idle;
+mod safety;
 mod soak;
 
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ use crate::{in_namespaces, simulate};
 pub(crate) enum Bench {
     /// What a client misses when a machine is lost, a daemon stops and a machine returns.
     Failover(failover::Options),
+    /// How long two machines answer for one address, and how long nobody does, whatever fails; writes docs/safety.md.
+    Safety(safety::Options),
     /// Failovers without a cause on an idle cluster at heartbeat 10 ms, failure timeout 40 ms.
     Soak(soak::Options),
     /// Processor time and memory of idle daemons.
@@ -30,6 +33,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench, role: Role) -> Result<ExitCode> {
     match bench {
         Bench::Failover(options) => in_namespaces(role, || failover::run(options)),
+        Bench::Safety(options) => in_namespaces(role, || safety::run(options)),
         Bench::Soak(options) => in_namespaces(role, || soak::run(options)),
         Bench::Idle(options) => in_namespaces(role, || idle::run(options)),
         Bench::Simulator => simulate::simulator(&["bench".to_owned()]),

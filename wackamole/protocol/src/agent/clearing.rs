@@ -144,6 +144,7 @@ impl Agent {
         let Some(slot) = self.slots.get_mut(&vip).filter(|slot| slot.local == Local::Held) else {
             return;
         };
+        slot.contested_by = Some((by, now));
         if yields {
             slot.mark_unable(now);
             slot.cleared = false;

@@ -63,6 +63,8 @@ pub(crate) struct Slot {
     pub(crate) clear_from: Option<NodeId>,
     /// Somebody else answers for it on its segment.
     pub(crate) occupied_by: Option<MacAddress>,
+    /// Who else used it while we held it, and when last.
+    pub(crate) contested_by: Option<(MacAddress, Instant)>,
     /// To be let go of once, whoever owns it.
     pub(crate) yielded: bool,
     /// Whom it belonged to before its owner.
@@ -91,6 +93,7 @@ impl Slot {
             free: false,
             clear_from: None,
             occupied_by: None,
+            contested_by: None,
             yielded: false,
             previous_owner: None,
             unservable: None,

@@ -6,10 +6,13 @@ use crate::config::Partition;
 use crate::event::LinkState;
 use crate::id::NodeId;
 use crate::status::{NodeStatus, PathStatus, Phase, SafetyStatus, Status, ViewStatus, VipStatus};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 use super::{Departure, Node};
 use crate::agent::Local;
+
+/// For so long a status tells that somebody else used a VIP that we hold.
+const CONTEST_SHOWN: Duration = Duration::from_secs(60);
 
 impl Node {
     /// What this node knows of the cluster.
@@ -24,7 +27,7 @@ impl Node {
             nodes: self.config.nodes.iter().map(|node| self.node_status(node.id(), now)).collect(),
             vips: self.vip_statuses(now),
             rejected: self.group.rejected().clone(),
-            warnings: self.warnings(),
+            warnings: self.warnings(now),
         }
     }
 
@@ -150,8 +153,17 @@ impl Node {
             .collect()
     }
 
-    fn warnings(&self) -> Vec<String> {
+    fn warnings(&self, now: Instant) -> Vec<String> {
         let mut warnings = Vec::new();
+        for slot in self.agent.slots().values() {
+            if let Some((by, at)) = slot.contested_by
+                && now < at + CONTEST_SHOWN
+            {
+                let ago = millis(now.since(at)) / 1000;
+                warnings
+                    .push(format!("{} is used by {by} as well, seen {ago} s ago", slot.vip.name()));
+            }
+        }
         for member in self.agent.members() {
             if member.fingerprint != self.agent.fingerprint() {
                 warnings.push(format!(
@@ -187,6 +199,6 @@ impl Node {
     }
 }
 
-fn millis(duration: core::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

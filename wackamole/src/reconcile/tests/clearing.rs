@@ -67,9 +67,34 @@ fn what_is_answered_stays_where_it_is_until_nobody_answers_any_more() {
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
     assert_eq!(probes(&mut reconciler), 50);
 
-    run_until(&mut reconciler, start() + ms(5_019));
+    // The last answer came after 4903 ms, and the failure timeout is 400 ms.
+    run_until(&mut reconciler, start() + ms(5_302));
     assert_eq!(outcomes(&mut reconciler), []);
-    run_until(&mut reconciler, start() + ms(5_020));
+    run_until(&mut reconciler, start() + ms(5_303));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+}
+
+#[test]
+fn a_lost_answer_takes_nothing_away_from_a_machine_that_lives() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    for beat in [0, 1, 4, 5, 8] {
+        let at = start() + ms(100 * beat);
+        run_until(&mut reconciler, at);
+        claim(&mut reconciler, LOW, Claim::Uses, at + ms(3));
+    }
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
+}
+
+#[test]
+fn an_answer_before_the_lease_was_over_for_sure_costs_no_time() {
+    let (mut reconciler, id) = lan();
+    reconciler.handle_clearing(&BTreeSet::from([id]), &BTreeMap::new(), start());
+    claim(&mut reconciler, LOW, Claim::Uses, start() + ms(1));
+
+    want(&mut reconciler, id, None, start() + ms(90));
+    run_until(&mut reconciler, start() + ms(110));
+
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
 

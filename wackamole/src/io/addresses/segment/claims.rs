@@ -11,7 +11,7 @@ use wackamole_protocol::mac::Claim;
 use wackamole_protocol::time::{Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
-/// Reports about one VIP, of one kind, within a heartbeat.
+/// Reports about one VIP, of one kind, within a heartbeat, and after each probe.
 pub(super) const REPORTS_PER_HEARTBEAT: u32 = 3;
 
 /// A probe is of interest for so long, or for two heartbeats if that is longer: whoever asked may probe again.
@@ -82,10 +82,13 @@ impl Claims {
         self.concerns.entry(vip).or_default().held = held;
     }
 
-    /// A VIP is being probed.
+    /// A VIP is being probed. Whatever was reported before, answers are reported.
     pub(super) fn probed(&mut self, vip: VipId, now: Instant) {
         let until = now + PROBE_INTEREST.max(2 * self.heartbeat);
-        self.concerns.entry(vip).or_default().probed_until = until;
+        let concern = self.concerns.entry(vip).or_default();
+        concern.probed_until = until;
+        concern.uses = Reports::default();
+        concern.wants = Reports::default();
     }
 
     /// Somebody else was seen on `interface` with an address. Returns the VIP if that is to be reported.
@@ -181,6 +184,19 @@ mod tests {
         assert_eq!(reports(&mut claims, 0), 3);
         assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(99)), Some(vip));
         assert_eq!(reports(&mut claims, 100), 3);
+    }
+
+    #[test]
+    fn an_answer_to_a_probe_is_reported_whatever_came_before() {
+        let (mut claims, vip) = claims();
+        claims.probed(vip, at(0));
+        for now in [1, 90, 91, 92] {
+            claims.seen(address(), "eth0", Claim::Uses, at(now));
+        }
+
+        claims.probed(vip, at(95));
+
+        assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(96)), Some(vip));
     }
 
     #[test]
