@@ -127,6 +127,7 @@ impl Config {
         let daemon = settings::daemon(root, problems);
         let nodes = nodes::read(root, &network, problems);
         let vips = vips::read(root, &nodes, problems);
+        safety::check_nodes(root, &safety, &nodes.definitions(), problems);
         let base = source.file().parent().unwrap_or(Path::new(""));
         Some(Self {
             source: source.clone(),

@@ -37,6 +37,10 @@ impl Nodes {
         self.nodes.into_iter().map(|node| node.definition).collect()
     }
 
+    pub(super) fn definitions(&self) -> Vec<NodeDefinition> {
+        self.nodes.iter().map(|node| node.definition.clone()).collect()
+    }
+
     /// There are some, and each could be read.
     pub(super) fn complete(&self) -> bool {
         self.complete

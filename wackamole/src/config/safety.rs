@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wackamole_protocol::config::{Partition, QuorumKind, Safety, Timing};
+use wackamole_protocol::config::{NodeDefinition, Partition, QuorumKind, Safety, Timing};
 
 use super::document::{Section, Value};
 use super::report::Problem;
@@ -119,6 +119,38 @@ pub(super) fn read(
     });
     fence.command_timeout = timeout.map_or(fence.command_timeout, |timeout| timeout.value);
     (safety, fence)
+}
+
+/// What only shows when the nodes are known.
+pub(super) fn check_nodes(
+    root: &Section<'_>,
+    safety: &Safety,
+    nodes: &[NodeDefinition],
+    problems: &mut Vec<Problem>,
+) {
+    let section = root.table("safety", &mut Vec::new());
+    if nodes.is_empty() {
+        return; // that is told elsewhere
+    }
+    if safety.min_quorum > nodes.len()
+        && let Some(span) = section.key_span("min_quorum")
+    {
+        problems.push(
+            Problem::at(
+                span,
+                format!(
+                    "`min_quorum` is {} and there are {} nodes",
+                    safety.min_quorum,
+                    nodes.len()
+                ),
+            )
+            .help(format!("from 1 to {} is accepted; more would never hold a VIP", nodes.len())),
+        );
+    }
+    if nodes.iter().all(|node| node.witness) {
+        let problem = section.problem("every node is a witness, and nobody may hold a VIP");
+        problems.push(problem.help("leave `witness = true` to those that shall only vote"));
+    }
 }
 
 /// A word that stands for a choice.
