@@ -1,4 +1,5 @@
-//! `env::Addresses` on the simulated kernels: one worker per machine that takes its time, may fail and may hang.
+//! `env::Addresses` on the simulated kernels: one worker per machine that takes its time, may fail and may hang. Only the
+//! gate is shut at once, before what is released is removed.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -197,6 +198,9 @@ impl Addresses for SimAddresses {
             | Action::Announce(vip)
             | Action::Probe(vip) => Some(self.index(vip.id())),
         };
+        if let (Action::Release(_), Some(vip)) = (&work.action, vip) {
+            self.segment.borrow_mut().bar(self.node, vip);
+        }
         let mut worker = self.worker.borrow_mut();
         let due = if let Action::FenceNode(_) = &work.action {
             // A process of its own, which nothing else waits for.

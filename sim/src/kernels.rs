@@ -11,6 +11,7 @@ pub struct Kernels {
     powered: Vec<bool>,
     frozen: Vec<bool>,
     shut: Vec<bool>,
+    barred: Vec<bool>,
     holds: Vec<bool>,
     counts: Vec<usize>,
     version: u64,
@@ -24,6 +25,7 @@ impl Kernels {
             powered: vec![false; nodes],
             frozen: vec![false; nodes],
             shut: vec![false; nodes],
+            barred: vec![false; nodes * vips],
             holds: vec![false; nodes * vips],
             counts: vec![0; nodes],
             version: 0,
@@ -57,7 +59,10 @@ impl Kernels {
 
     /// The machine's kernel answers for the VIP, whatever its daemon is doing.
     pub fn answers(&self, node: usize, vip: usize) -> bool {
-        self.runs(node) && !self.shut[node] && self.has(node, vip)
+        self.runs(node)
+            && !self.shut[node]
+            && self.has(node, vip)
+            && !self.barred[node * self.vips + vip]
     }
 
     /// The VIP is in the machine's table, whether the machine answers for it or not.
@@ -104,6 +109,10 @@ impl Kernels {
 
     /// Adds or removes a VIP's addresses. Returns whether that changed anything.
     pub fn set(&mut self, node: usize, vip: usize, held: bool) -> bool {
+        // Whoever adds an address lets it through the gate, also if it was there.
+        let barred = &mut self.barred[node * self.vips + vip];
+        self.version += u64::from(*barred && held);
+        *barred &= !held;
         let entry = &mut self.holds[node * self.vips + vip];
         let changed = *entry != held;
         *entry = held;
@@ -121,6 +130,13 @@ impl Kernels {
         self.shut[node] = shut;
         self.version += u64::from(changed);
         changed
+    }
+
+    /// The machine's gate no longer lets anything through for a VIP that is about to be removed.
+    pub fn bar(&mut self, node: usize, vip: usize) {
+        let barred = &mut self.barred[node * self.vips + vip];
+        self.version += u64::from(!*barred);
+        *barred = true;
     }
 
     /// The hypervisor stops the machine, or lets it go on.
@@ -158,6 +174,10 @@ mod tests {
         assert!(kernels.set_shut(0, true) && !kernels.set_shut(0, true));
         assert!(!kernels.answers(0, 1) && kernels.has(0, 1));
         kernels.set_shut(0, false);
+        kernels.bar(0, 1);
+        assert!(!kernels.answers(0, 1) && kernels.has(0, 1));
+        kernels.set(0, 1, false);
+        kernels.set(0, 1, true);
         kernels.set_frozen(0, true);
         assert!(!kernels.answers(0, 1) && kernels.holders(1).next().is_none());
         kernels.set_frozen(0, false);

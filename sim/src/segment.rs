@@ -255,6 +255,13 @@ impl Segment {
         self.kernels.set_shut(node, shut);
     }
 
+    /// What is about to be released is shut out first, where there is a gate.
+    pub fn bar(&mut self, node: usize, vip: usize) {
+        if self.fences.spec(node).gate {
+            self.kernels.bar(node, vip);
+        }
+    }
+
     /// Lets clocks, frames and watches have their effect. Returns what fences want done.
     pub fn step(&mut self, now: Duration) -> Vec<Order> {
         self.deliver_mail(now);
