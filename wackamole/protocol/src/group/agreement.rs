@@ -91,7 +91,7 @@ impl Group {
                 self.epoch = self.epoch.max(ballot.epoch);
                 if ballot.coordinator == from {
                     if let Some(claim) = &claim {
-                        self.learn_record(from, Some(claim.record.clone()));
+                        self.learn_record(from, Some(claim.record.clone()), now);
                     }
                     self.handle_propose(Offer { from, ballot, members, digest, claim }, now);
                 }
@@ -100,11 +100,11 @@ impl Group {
                 if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot == ballot) {
                     self.count_vote(from, record.as_ref());
                 }
-                self.learn_record(from, record);
+                self.learn_record(from, record, now);
                 self.handle_accept(from, ballot, promise_us, state);
             }
             GroupMessage::Refuse { ballot, highest, why, record } => {
-                self.learn_record(from, record);
+                self.learn_record(from, record, now);
                 self.handle_refuse(from, ballot, highest, why, now);
             }
             GroupMessage::Install { view, members, promise_us, primary, decision } => {
@@ -298,15 +298,8 @@ impl Group {
             self.peers.values().any(|peer| !members.contains_key(&peer.id) && !peer.has_left());
         let earlier = if owed_to_somebody { over.since(now) } else { Duration::ZERO };
         // Whoever was given a vote was given the promises that its former owner made.
-        let dropped = |view: &InstalledView| {
-            view.members.keys().any(|id| {
-                !members.contains_key(id) && self.peers.get(id).is_some_and(|p| !p.has_left())
-            })
-        };
         let inherited = match &self.votes {
-            Some(votes) if self.view.as_ref().is_some_and(dropped) => {
-                votes.inherited_until().since(now)
-            }
+            Some(votes) if self.is_bound_by_a_vote(members) => votes.inherited_until().since(now),
             _ => Duration::ZERO,
         };
         earlier.max(inherited)
@@ -486,6 +479,7 @@ impl Group {
             .copied()
             .collect();
         let echoed = core::mem::take(&mut accepted.echoed);
+        let primary = primary && self.note_formed(view);
         self.view = Some(InstalledView {
             id: view,
             members: members.clone(),
@@ -494,9 +488,6 @@ impl Group {
             promise,
             echoed,
         });
-        if primary {
-            self.note_formed(view);
-        }
         self.renew_lease(now);
         self.wanted_since = None;
         self.held_off = None;

@@ -116,7 +116,7 @@ impl Group {
         let mut told = None;
         if votes.giving.take_if(|giving| *giving <= ticket).is_some() {
             votes.given = true;
-            told = Some(GroupMessage::Vote { record: votes.record.clone() });
+            told = Some(GroupMessage::Vote { record: votes.said() });
         }
         if let Some(message) = told {
             let members = self.view.as_ref().map(|view| view.members.clone()).unwrap_or_default();
@@ -158,24 +158,39 @@ impl Group {
     }
 
     /// Somebody told its record.
-    pub(super) fn learn_record(&mut self, from: NodeId, record: Option<Record>) {
+    pub(super) fn learn_record(&mut self, from: NodeId, record: Option<Record>, now: Instant) {
         let (Some(votes), Some(record)) = (&mut self.votes, record) else { return };
         self.epoch = self.epoch.max(record.highest().epoch);
-        let told: Vec<(NodeId, &Record)> = vec![(from, &record)];
-        votes.record.learn(self.me, &told);
+        let (lineage, given) = (votes.record.lineage, votes.record.proxies.clone());
+        votes.record.learn(self.me, &[(from, &record)]);
+        // Whoever told it: a vote that can be counted from here on brings its former owner's promises with it.
+        if votes.record.proxies.iter().any(|(leaver, proxy)| given.get(leaver) != Some(proxy)) {
+            votes.inherited_until = now + self.timing.failure_timeout;
+        }
+        let forced = votes.record.lineage > lineage;
         votes.said.insert(from, record);
         self.dirty = true;
+        if forced {
+            self.drop_proposal();
+            if self.view.as_ref().is_some_and(|view| view.primary) {
+                self.lose_view("an operator has forced another primary view", now);
+            }
+        }
+    }
+
+    /// Whether promises that came with a vote bind this node to somebody who is not among `members`.
+    pub(super) fn is_bound_by_a_vote(&self, members: &BTreeMap<NodeId, Incarnation>) -> bool {
+        let Some(votes) = &self.votes else { return false };
+        let viewed = self.view.iter().flat_map(|view| view.members.keys());
+        let voters = votes.record.views().flat_map(|view| &view.voters);
+        viewed.chain(voters).any(|id| {
+            !members.contains_key(id) && self.peers.get(id).is_some_and(|peer| !peer.has_left())
+        })
     }
 
     /// A member that leaves gives its vote away, and what it promised.
     pub(super) fn handle_vote(&mut self, from: NodeId, record: Record, now: Instant) {
-        let until = now + self.timing.failure_timeout;
-        if let Some(votes) = &mut self.votes
-            && record.proxies.get(&from).is_some_and(|proxy| proxy.to == self.me)
-        {
-            votes.inherited_until = until;
-        }
-        self.learn_record(from, Some(record));
+        self.learn_record(from, Some(record), now);
         self.save_record();
     }
 
@@ -249,14 +264,22 @@ impl Group {
         }
     }
 
-    /// A primary view is installed here.
-    pub(super) fn note_formed(&mut self, ballot: ViewId) {
+    /// A primary view is installed here. Returns whether it is primary by what this node knows: not if it has heard of a
+    /// higher lineage since it accepted.
+    pub(super) fn note_formed(&mut self, ballot: ViewId) -> bool {
         let me = self.me;
-        let Some(votes) = &mut self.votes else { return };
-        if let Some((lineage, formed)) = votes.accepted.take_if(|(_, f)| f.ballot == ballot) {
-            votes.record.install(me, lineage, &formed);
-            self.save_record();
-        }
+        let Some(votes) = &mut self.votes else { return true };
+        let Some((lineage, formed)) = votes.accepted.take_if(|(_, f)| f.ballot == ballot) else {
+            return false;
+        };
+        votes.record.install(me, lineage, &formed);
+        // All members have a vote again; what they said before they knew of the view would deny it.
+        votes.said.clear();
+        let primary = votes.record.lineage == lineage
+            && (votes.rules.kind == QuorumKind::Static
+                || votes.record.primary.as_ref() == Some(&formed));
+        self.save_record();
+        primary
     }
 
     /// The view at hand is not primary, and by what is known now it could be.

@@ -310,6 +310,19 @@ fn a_witness_votes_and_holds_nothing() {
 }
 
 #[test]
+fn the_first_failover_of_a_new_cluster_takes_one_agreement() {
+    let mut world = World::new(3, 6, 1).under(Partition::Quorum);
+    world.start_all();
+    world.run(ms(3_000)); // a heard from b and c that they had no vote, before all three got one
+    let proposals = |world: &World| world.story(100_000).matches("a Proposed").count();
+    let before = proposals(&world);
+    world.power_loss(2);
+    world.run(ms(430));
+    assert_eq!(held_by(&world, &[0, 1]), 6, "{}", world.story(60));
+    assert_eq!(proposals(&world) - before, 1, "{}", world.story(60));
+}
+
+#[test]
 fn a_lost_disk_has_no_vote() {
     let mut world = quorate(3, 6);
     world.power_loss(1);
