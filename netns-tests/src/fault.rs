@@ -183,9 +183,8 @@ impl Range {
     /// # Errors
     /// The cluster does not get over it.
     pub fn round(&mut self, fault: Fault, victim: &str, broken: Duration) -> Result<Outcome> {
-        let prober = self.ready()?;
         self.since = Moment::now();
-        let outcome = self.inflict(fault, victim, broken, &prober);
+        let outcome = self.ready().and_then(|prober| self.inflict(fault, victim, broken, &prober));
         outcome.map_err(|error| error.context(format!("{}\n{}", fault.name(), self.account())))
     }
 
@@ -264,6 +263,7 @@ impl Range {
 
     fn wait_answers(&self, prober: &Prober) -> Result<()> {
         wait::until("every VIP answers", SOON, || prober.all_answer())
+            .map_err(|error| error.context(prober.account(self.since)))
     }
 
     /// Waits until nobody has heard a machine's answers for several heartbeats.
