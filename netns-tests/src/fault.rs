@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use crate::cluster::{Cluster, PROBE_INTERVAL, SOON};
 use crate::plan::Plan;
 use crate::prober::Prober;
+use crate::suite::logs;
 use crate::time::Moment;
 use crate::wait;
 use crate::witness::Witness;
@@ -78,6 +79,8 @@ pub struct Range {
     /// Who answers for what.
     pub witness: Witness,
     timing: Timing,
+    /// When the last round began.
+    since: Moment,
 }
 
 /// What a cluster must be like for a fault.
@@ -171,7 +174,7 @@ impl Range {
         };
         let cluster = Cluster::start(plan)?;
         let witness = cluster.witness()?;
-        Ok(Self { cluster, witness, timing })
+        Ok(Self { cluster, witness, timing, since: Moment::now() })
     }
 
     /// Lets a fault happen to a machine, waits until all VIPs are served again as the policy wants it, undoes it, and waits
@@ -180,13 +183,19 @@ impl Range {
     /// # Errors
     /// The cluster does not get over it.
     pub fn round(&mut self, fault: Fault, victim: &str, broken: Duration) -> Result<Outcome> {
-        let prober = self.ready()?;
-        let start = Moment::now();
-        let outcome = self.inflict(fault, victim, broken, &prober);
-        outcome.map_err(|error| {
-            let seen = self.witness.account(start);
-            error.context(format!("{}; answers since it happened:\n{seen}", fault.name()))
-        })
+        self.since = Moment::now();
+        let outcome = self.ready().and_then(|prober| self.inflict(fault, victim, broken, &prober));
+        outcome.map_err(|error| error.context(format!("{}\n{}", fault.name(), self.account())))
+    }
+
+    /// Who answered in the last round, and what the daemons said.
+    pub fn account(&self) -> String {
+        let now = Moment::now().since(self.since);
+        format!(
+            "it began {now:.1?} ago; answers since:\n{}\n{}",
+            self.witness.account(self.since),
+            logs()
+        )
     }
 
     fn inflict(
@@ -254,6 +263,7 @@ impl Range {
 
     fn wait_answers(&self, prober: &Prober) -> Result<()> {
         wait::until("every VIP answers", SOON, || prober.all_answer())
+            .map_err(|error| error.context(prober.account(self.since)))
     }
 
     /// Waits until nobody has heard a machine's answers for several heartbeats.

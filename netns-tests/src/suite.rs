@@ -3,6 +3,7 @@
 //! It understands what users of `cargo test` and nextest expect (filters, `--list`, `--exact`, `--test-threads`) and
 //! prints the usual result line.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, pipe};
 use std::panic::catch_unwind;
@@ -135,29 +136,29 @@ fn run_named(cases: &[Case]) -> ExitCode {
     };
     thread::spawn(|| {
         thread::sleep(LIMIT);
-        eprintln!("still not done after {LIMIT:?}");
-        show_logs();
+        eprintln!("still not done after {LIMIT:?}\n{}", logs());
         std::process::exit(1);
     });
     let result = catch_unwind(case.run).unwrap_or_else(|_| Err(anyhow!("the case panicked")));
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("{error:#}");
-    show_logs();
+    eprintln!("{error:#}\n{}", logs());
     ExitCode::FAILURE
 }
 
-/// Shows how the daemons saw it.
-fn show_logs() {
-    let Ok(entries) = fs::read_dir(Path::new(SCRATCH).join(daemon::LOGS)) else { return };
+/// How the daemons saw it: the last lines of their logs.
+pub fn logs() -> String {
+    let mut shown = String::new();
+    let Ok(entries) = fs::read_dir(Path::new(SCRATCH).join(daemon::LOGS)) else { return shown };
     let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     files.sort();
     for file in files {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         let name = file.file_stem().unwrap_or_default().display();
-        eprintln!("--- log of {name}, last {LOG_LINES} of {} lines", lines.len());
+        let _ = writeln!(shown, "--- log of {name}, last {LOG_LINES} of {} lines", lines.len());
         for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-            eprintln!("{line}");
+            let _ = writeln!(shown, "{line}");
         }
     }
+    shown
 }

@@ -90,9 +90,9 @@ impl Bounds {
         let cover = cover + debt;
         let safety = &scenario.safety;
         // Two signs of life half a heartbeat apart, noticed at one of them; probes once a heartbeat; whoever answered them
-        // is given up after a failure timeout.
+        // is given up after a failure timeout. Whoever had not probed before sends two probes.
         let hysteresis = if safety.partition == Partition::Lan {
-            3 * timing.heartbeat + timing.failure_timeout
+            3 * timing.heartbeat + timing.failure_timeout + 2 * all_vips
         } else {
             Duration::ZERO
         };

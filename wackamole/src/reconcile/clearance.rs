@@ -29,8 +29,13 @@ struct Inquiry {
     /// The node that held it and vanished.
     from: Option<NodeId>,
     probe_at: Instant,
-    /// When the first probe was sent that nobody has answered yet.
+    /// The probe that is about to go out.
+    probing: Option<u64>,
+    /// When the first probe was out that nobody has answered yet.
     unanswered_since: Option<Instant>,
+    /// When the last probe was out. Whoever sends it hears first, and reports in order: answers that had come in by
+    /// then are known.
+    heard_until: Option<Instant>,
     /// When somebody used it last, of those who did since it is to be acquired.
     used_at: Option<Instant>,
     /// Who answered last.
@@ -90,7 +95,9 @@ impl Clearance {
                 wanted_since: None,
                 from: None,
                 probe_at: now,
+                probing: None,
                 unanswered_since: None,
+                heard_until: None,
                 used_at: None,
                 answered_by: None,
                 told: None,
@@ -99,6 +106,8 @@ impl Clearance {
                 Some(&from) => {
                     if inquiry.wanted_since.is_none() {
                         inquiry.wanted_since = Some(now);
+                        // Only from now on an answer says that somebody lives there.
+                        inquiry.answered_by = None;
                         // Whoever has come since the last probe is heard of at once.
                         inquiry.probe_at = now;
                     }
@@ -136,8 +145,18 @@ impl Clearance {
         }
     }
 
-    /// A fence command has ended. Returns whether it was one.
+    /// A probe is out, or a fence command has ended. Returns whether it was one of them.
     pub(super) fn handle_done(&mut self, ticket: u64, succeeded: bool, now: Instant) -> bool {
+        let inquiry = self.inquiries.values_mut().find(|i| i.probing == Some(ticket));
+        if let Some(inquiry) = inquiry {
+            inquiry.probing = None;
+            // One that could not be sent says nothing about who is there.
+            if succeeded {
+                inquiry.unanswered_since.get_or_insert(now);
+                inquiry.heard_until = Some(now);
+            }
+            return true;
+        }
         let fencing = self.fencings.values_mut().find(|f| **f == Fencing::Running(ticket));
         let Some(fencing) = fencing else { return false };
         *fencing = if succeeded { Fencing::Done } else { Fencing::Again(now + FENCE_AGAIN) };
@@ -160,10 +179,9 @@ impl Clearance {
             ticket
         };
         for (&vip, inquiry) in &mut self.inquiries {
-            if self.probes && now >= inquiry.probe_at {
+            if self.probes && inquiry.probe_due(self.answer_within).is_some_and(|at| now >= at) {
                 let Some(vip) = vips(vip) else { continue };
-                submit(Action::Probe(vip));
-                inquiry.unanswered_since.get_or_insert(now);
+                inquiry.probing = Some(submit(Action::Probe(vip)));
                 inquiry.probe_at = now + self.pace;
             }
             if let (Some(_), Some(by)) = (inquiry.wanted_since, inquiry.answered_by)
@@ -217,7 +235,7 @@ impl Clearance {
     /// When something is due.
     pub(super) fn poll_timeout(&self) -> Deadline {
         let inquiries = self.inquiries.values().flat_map(|inquiry| {
-            let probe = self.probes.then_some(inquiry.probe_at);
+            let probe = inquiry.probe_due(self.answer_within).filter(|_| self.probes);
             let fenced = inquiry.from.is_none_or(|node| {
                 !self.fences || self.fencings.get(&node) == Some(&Fencing::Done)
             });
@@ -239,6 +257,24 @@ impl Clearance {
 }
 
 impl Inquiry {
+    /// When the next probe is to be submitted; nothing while one is about to go out. What is to be acquired does not wait for
+    /// the usual pause to learn whether the one before was answered.
+    fn probe_due(&self, within: Duration) -> Option<Instant> {
+        if self.probing.is_some() {
+            return None;
+        }
+        let in_doubt = self.silent_since(within).is_none() && self.wanted_since.is_some();
+        let answered = self.unanswered_since.map(|at| at + within).filter(|_| in_doubt);
+        Some(answered.map_or(self.probe_at, |at| at.min(self.probe_at)))
+    }
+
+    /// Since when it is certain that nobody has answered a probe in time. That none was reported is not enough: whoever hears
+    /// the segment may not have got its turn yet.
+    fn silent_since(&self, within: Duration) -> Option<Instant> {
+        let due = self.unanswered_since? + within;
+        self.heard_until.is_some_and(|heard| heard >= due).then_some(due)
+    }
+
     /// When the segment counts as free, if no answer comes before. Whoever answered when its lease was over for sure is a
     /// machine that lives: it is given up like any other, after a failure timeout. One lost frame must not be enough.
     fn clear_at(
@@ -253,7 +289,7 @@ impl Inquiry {
             return Some(wanted_since);
         }
         let given_up = self.used_at.map_or(wanted_since, |at| at + patience);
-        let unanswered = self.unanswered_since.map(|at| (at + within).max(given_up));
+        let unanswered = self.silent_since(within).map(|at| at.max(given_up));
         let enough = wait_max.map(|wait| wanted_since + wait);
         [unanswered, enough].into_iter().flatten().min()
     }

@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Decides at what moments faults happen and how long they last.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Stop at the first round in which two machines answered for longer than this, in milliseconds, and tell all about it.
+    #[arg(long)]
+    stop_beyond: Option<f64>,
     /// Print JSON, durations in milliseconds, and leave the document alone.
     #[arg(long)]
     json: bool,
@@ -119,7 +122,15 @@ fn measure(options: &Options) -> Result<Results> {
                 let broken = chance.broken(fault, timing);
                 thread::sleep(chance.between(Duration::ZERO, beat));
                 match ready.round(fault, VICTIMS[round % VICTIMS.len()], broken) {
-                    Ok(outcome) => results.add(fault, policy, timing, outcome),
+                    Ok(outcome) => {
+                        let beyond = |limit| outcome.overlap.as_secs_f64() * 1000.0 > limit;
+                        anyhow::ensure!(
+                            !options.stop_beyond.is_some_and(beyond),
+                            "{what}, {outcome:.1?}\n{}",
+                            ready.account()
+                        );
+                        results.add(fault, policy, timing, outcome);
+                    }
                     Err(error) => {
                         progress.suspend(|| eprintln!("{what}: {error:#}"));
                         anyhow::ensure!(results.fail() < FAILURES_MAX, "too many failures");

@@ -18,40 +18,93 @@ fn want(reconciler: &mut Reconciler, id: VipId, from: Option<NodeId>, at: Instan
     reconciler.handle_clearing(&BTreeSet::new(), &BTreeMap::from([(id, from)]), at);
 }
 
-fn run_until(reconciler: &mut Reconciler, end: Instant) {
+/// Lets every probe go out at once, those too that wait since `from`, and runs the timers. Returns how many there were.
+fn run(reconciler: &mut Reconciler, from: Instant, end: Instant) -> usize {
+    let mut probes = send_probes(reconciler, from);
+    while reconciler.poll_timeout().at <= end {
+        let at = reconciler.poll_timeout().at;
+        reconciler.handle_timeout(at);
+        probes += send_probes(reconciler, at);
+    }
+    probes
+}
+
+fn run_timers(reconciler: &mut Reconciler, end: Instant) {
     while reconciler.poll_timeout().at <= end {
         let at = reconciler.poll_timeout().at;
         reconciler.handle_timeout(at);
     }
 }
 
-fn probes(reconciler: &mut Reconciler) -> usize {
-    std::iter::from_fn(|| next(reconciler))
-        .filter(|action| matches!(action, Action::Probe(_)))
-        .count()
+fn send_probes(reconciler: &mut Reconciler, now: Instant) -> usize {
+    let mut probes = 0;
+    while let Some(work) = reconciler.poll_work() {
+        assert!(matches!(&work.action, Action::Probe(_)), "{work:?}");
+        done(reconciler, &work, Ok(()), now);
+        probes += 1;
+    }
+    probes
 }
 
 #[test]
 fn a_prospective_heir_that_nobody_answers_loses_no_time() {
     let (mut reconciler, id) = lan();
     reconciler.handle_clearing(&BTreeSet::from([id]), &BTreeMap::new(), start());
-    run_until(&mut reconciler, start() + ms(199));
-    assert_eq!(probes(&mut reconciler), 2);
+    let probes = run(&mut reconciler, start(), start() + ms(199));
+    assert_eq!(probes, 2);
     assert_eq!(outcomes(&mut reconciler), []);
 
     want(&mut reconciler, id, None, start() + ms(200));
 
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
-    assert_eq!(probes(&mut reconciler), 1, "whoever came since the last probe is heard of");
+    let last = send_probes(&mut reconciler, start() + ms(200));
+    assert_eq!(last, 1, "whoever came since the last probe is heard of");
 }
 
 #[test]
 fn whoever_has_not_probed_before_waits_for_an_answer() {
     let (mut reconciler, id) = lan();
     want(&mut reconciler, id, None, start());
-    run_until(&mut reconciler, start() + ms(19));
+    run(&mut reconciler, start(), start() + ms(19));
     assert_eq!(outcomes(&mut reconciler), []);
-    run_until(&mut reconciler, start() + ms(20));
+    run(&mut reconciler, start(), start() + ms(20));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+}
+
+#[test]
+fn nothing_is_free_before_answers_can_have_been_heard() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    let first = reconciler.poll_work().expect("a probe");
+    // Whoever sends it does not get its turn.
+    run_timers(&mut reconciler, start() + ms(3_000));
+    assert!(reconciler.poll_work().is_none(), "one probe at a time");
+    done(&mut reconciler, &first, Ok(()), start() + ms(3_000));
+    assert_eq!(outcomes(&mut reconciler), []);
+
+    // Now it does not get to hear the answer.
+    reconciler.handle_timeout(start() + ms(3_020));
+    assert_eq!(outcomes(&mut reconciler), []);
+    let second = reconciler.poll_work().expect("another probe");
+    claim(&mut reconciler, LOW, Claim::Uses, start() + ms(3_300));
+    done(&mut reconciler, &second, Ok(()), start() + ms(3_300));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
+}
+
+#[test]
+fn a_probe_that_could_not_be_sent_says_nothing() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    for beat in 0..20 {
+        let at = start() + ms(100 * beat);
+        reconciler.handle_timeout(at);
+        let work = reconciler.poll_work().expect("a probe");
+        done(&mut reconciler, &work, Err(trouble()), at + ms(1));
+    }
+    assert_eq!(outcomes(&mut reconciler), []);
+
+    run(&mut reconciler, start() + ms(2_000), start() + ms(2_020));
+
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
 
@@ -59,18 +112,19 @@ fn whoever_has_not_probed_before_waits_for_an_answer() {
 fn what_is_answered_stays_where_it_is_until_nobody_answers_any_more() {
     let (mut reconciler, id) = lan();
     want(&mut reconciler, id, None, start());
+    let mut probes = 0;
     for beat in 0..50 {
         let at = start() + ms(100 * beat);
-        run_until(&mut reconciler, at);
+        probes += run(&mut reconciler, at, at);
         claim(&mut reconciler, LOW, Claim::Uses, at + ms(3));
     }
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
-    assert_eq!(probes(&mut reconciler), 50);
+    assert_eq!(probes, 50);
 
     // The last answer came after 4903 ms, and the failure timeout is 400 ms.
-    run_until(&mut reconciler, start() + ms(5_302));
+    run(&mut reconciler, start(), start() + ms(5_302));
     assert_eq!(outcomes(&mut reconciler), []);
-    run_until(&mut reconciler, start() + ms(5_303));
+    run(&mut reconciler, start(), start() + ms(5_303));
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
 
@@ -80,7 +134,7 @@ fn a_lost_answer_takes_nothing_away_from_a_machine_that_lives() {
     want(&mut reconciler, id, None, start());
     for beat in [0, 1, 4, 5, 8] {
         let at = start() + ms(100 * beat);
-        run_until(&mut reconciler, at);
+        run(&mut reconciler, at, at);
         claim(&mut reconciler, LOW, Claim::Uses, at + ms(3));
     }
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
@@ -90,10 +144,11 @@ fn a_lost_answer_takes_nothing_away_from_a_machine_that_lives() {
 fn an_answer_before_the_lease_was_over_for_sure_costs_no_time() {
     let (mut reconciler, id) = lan();
     reconciler.handle_clearing(&BTreeSet::from([id]), &BTreeMap::new(), start());
+    send_probes(&mut reconciler, start());
     claim(&mut reconciler, LOW, Claim::Uses, start() + ms(1));
-
+    run(&mut reconciler, start() + ms(2), start() + ms(89));
     want(&mut reconciler, id, None, start() + ms(90));
-    run_until(&mut reconciler, start() + ms(110));
+    run(&mut reconciler, start() + ms(90), start() + ms(110));
 
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
@@ -106,12 +161,12 @@ fn where_something_answers_for_everybody_the_wait_ends() {
     want(&mut reconciler, id, None, start());
     for beat in 0..10 {
         let at = start() + ms(100 * beat);
-        run_until(&mut reconciler, at);
+        run(&mut reconciler, at, at);
         claim(&mut reconciler, LOW, Claim::Uses, at + ms(1));
     }
-    run_until(&mut reconciler, start() + ms(999));
+    run(&mut reconciler, start(), start() + ms(999));
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
-    run_until(&mut reconciler, start() + ms(1_000));
+    run(&mut reconciler, start(), start() + ms(1_000));
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
 
@@ -120,8 +175,9 @@ fn of_two_that_probe_the_lower_address_goes_first() {
     for (by, waits) in [(LOW, true), (MacAddress([2, 0, 0, 0, 0, 9]), false)] {
         let (mut reconciler, id) = lan();
         want(&mut reconciler, id, None, start());
+        send_probes(&mut reconciler, start());
         claim(&mut reconciler, by, Claim::Wants, start() + ms(5));
-        run_until(&mut reconciler, start() + ms(50));
+        run(&mut reconciler, start(), start() + ms(50));
         let cleared = outcomes(&mut reconciler).contains(&AddressOutcome::Cleared { vip: id });
         assert_eq!(cleared, !waits, "{by}");
     }
@@ -141,7 +197,7 @@ fn a_node_that_vanished_is_fenced_before_anything_is_taken_over_from_it() {
 
     let failed = Err(AddressError::Other("exit status 1".into()));
     done(&mut reconciler, &first, failed, start() + ms(500));
-    run_until(&mut reconciler, start() + ms(1_500));
+    run_timers(&mut reconciler, start() + ms(1_500));
     assert_eq!(outcomes(&mut reconciler), []);
     let second = reconciler.poll_work().expect("it is run again");
     done(&mut reconciler, &second, Ok(()), start() + ms(1_600));
