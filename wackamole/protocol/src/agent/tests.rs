@@ -193,6 +193,25 @@ fn a_permission_that_overtakes_the_update_counts_when_the_update_comes() {
 }
 
 #[test]
+fn a_permission_that_overtook_its_update_is_good_for_that_one_only() {
+    let (mut agent, vips) = agent();
+    install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    release_of(&mut agent, 2, vips[0], ME);
+    update(&mut agent, 1, vips[0], 2, ME);
+    held(&mut agent, vips[0]);
+    update(&mut agent, 2, vips[0], ME, 0);
+    released(&mut agent, vips[0]);
+    update(&mut agent, 3, vips[0], 0, ME);
+    assert!(desires(&agent).is_empty(), "the first holds it by now");
+
+    install(&mut agent, 2, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    release_of(&mut agent, 2, vips[0], ME);
+    install(&mut agent, 3, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    update(&mut agent, 1, vips[0], 2, ME);
+    assert!(desires(&agent).is_empty(), "it was given in another view");
+}
+
+#[test]
 fn the_permission_is_given_away_once_and_after_the_release() {
     let (mut agent, vips) = agent();
     install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
@@ -218,6 +237,25 @@ fn outcomes_for_an_earlier_desire_are_ignored() {
     let stale = AddressOutcome::Released { vip: vips[0], generation: early };
     agent.handle_addresses(stale, now());
     assert_eq!(permissions(&told(&mut agent, 2)), [], "the acquire of then may yet be done");
+}
+
+#[test]
+fn an_acquire_for_an_earlier_desire_is_not_told_as_done() {
+    let (mut agent, vips) = agent();
+    install(&mut agent, 1, &[(Some(1), &[]), (None, &[]), (None, &[])]);
+    let early = agent.generation;
+    install(&mut agent, 2, &[(Some(2), &[1]), (None, &[]), (None, &[])]);
+    install(&mut agent, 3, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+    told(&mut agent, 0);
+    let stale = AddressOutcome::Held { vip: vips[0], generation: early };
+    agent.handle_addresses(stale, now());
+    assert_eq!(
+        acquired(&told(&mut agent, 0)),
+        [],
+        "the release that came after it is yet to be done"
+    );
+    held(&mut agent, vips[0]);
+    assert_eq!(acquired(&told(&mut agent, 0)), [vips[0]]);
 }
 
 #[test]

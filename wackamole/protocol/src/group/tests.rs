@@ -1,6 +1,7 @@
 //! Two or three engines by hand: what a datagram or a message does to one of them.
 
 mod lan;
+mod lease;
 
 use std::collections::BTreeMap;
 

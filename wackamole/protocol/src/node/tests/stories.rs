@@ -75,6 +75,17 @@ fn the_last_one_to_leave_releases_everything() {
 }
 
 #[test]
+fn whoever_goes_with_something_still_there_does_not_say_that_it_has_left() {
+    let mut world = serving(3, 9);
+    world.operation_us = (8_000_000, 8_000_000);
+    world.leave(1);
+    world.run(ms(5_500));
+    assert!(!world.is_running(1), "it does not wait for ever");
+    let left = world.log.iter().any(|(_, _, event)| matches!(event, Event::PeerLeft { .. }));
+    assert!(!left, "{}", world.story(40));
+}
+
+#[test]
 fn a_joiner_gets_its_share_when_it_is_mature_and_the_interval_is_over() {
     let mut world = serving(3, 9);
     world.power_loss(2);
@@ -340,4 +351,18 @@ fn a_frozen_node_is_silenced_at_the_end_of_its_lease_whatever_the_policy() {
         world.run(ms(12_000));
         world.assert_covered();
     }
+}
+
+#[test]
+fn a_part_smaller_than_the_configured_minimum_serves_nothing() {
+    let mut world = World::new(3, 6, 1).under(Partition::Quorum);
+    world.config.safety.min_quorum = 2;
+    world.start_all();
+    world.run(ms(3_000));
+    world.power_loss(2);
+    world.run(ms(2_000));
+    world.assert_covered();
+    world.power_loss(1);
+    world.run(ms(2_000));
+    assert_eq!(world.holds(0), 0, "it could decide, were it not alone");
 }
