@@ -18,7 +18,7 @@ use super::copy::Copy;
 use super::watch::{Ended, watch};
 
 /// The random storms are run with so many seeds; their cases and the committed regressions come with each.
-const STORM_SEEDS: u64 = 8;
+const STORM_SEEDS: u64 = 4;
 /// Every scenario is run with so many seeds.
 const SCENARIO_SEEDS: &str = "2";
 /// A check hangs when it takes so many times as long as it took with the unbroken copy, and at least [`LIMIT_MIN`].

@@ -77,9 +77,9 @@ fn the_last_one_to_leave_releases_everything() {
 #[test]
 fn whoever_goes_with_something_still_there_does_not_say_that_it_has_left() {
     let mut world = serving(3, 9);
-    world.operation_us = (8_000_000, 8_000_000);
+    world.operation_us = (20_000_000, 20_000_000);
     world.leave(1);
-    world.run(ms(5_500));
+    world.run(ms(8_500));
     assert!(!world.is_running(1), "it does not wait for ever");
     let left = world.log.iter().any(|(_, _, event)| matches!(event, Event::PeerLeft { .. }));
     assert!(!left, "{}", world.story(40));
