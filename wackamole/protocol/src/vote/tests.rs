@@ -197,7 +197,7 @@ fn rules_beside_the_votes() {
         (&fixed, "ab", "not more than half of all configured nodes {cd}"),
         (&fixed, "bcd", "ok"),
         (&fixed, "abx", "not more than half of all configured nodes {cd}"),
-        (&plain, "bd", "no deciding set of view 1/node-00000061 {ac}"),
+        (&plain, "bd", "not enough of the last primary view 1 {ac}"),
     ] {
         let text = match eligible(&claim, &set(members), rules) {
             Ok(()) => "ok".to_owned(),
