@@ -366,3 +366,15 @@ fn a_part_smaller_than_the_configured_minimum_serves_nothing() {
     world.run(ms(2_000));
     assert_eq!(world.holds(0), 0, "it could decide, were it not alone");
 }
+
+#[test]
+fn whoever_is_given_a_vote_keeps_the_promises_that_came_with_it() {
+    let mut world = quorate(3, 6);
+    world.cut.extend([(0, 1), (1, 0)]);
+    world.run(ms(350));
+    // The third is still heard by the first only, and has just promised the second to stand by it.
+    world.cut.insert((2, 1));
+    world.leave(2);
+    world.run(ms(2_000));
+    assert_eq!((world.holds(0), world.holds(1)), (6, 0), "{}", world.story(60));
+}
