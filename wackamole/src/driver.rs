@@ -4,6 +4,9 @@
 //! Deadlines come first in each turn, so a flood of datagrams cannot starve them, and a node that was stopped looks at its
 //! own clock before it believes or sends anything.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;

@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod mutants;
 mod simulate;
 mod statistics;
 mod tables;
@@ -36,6 +37,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Break the protocol in many ways, and show that the tests notice each.
+    Mutants(mutants::Options),
     /// Measure the daemons and the simulator.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -60,6 +63,7 @@ fn run(task: Task, role: Role) -> Result<ExitCode> {
         Task::Demo => in_namespaces(role, demo::run),
         Task::Test => test::run(),
         Task::Simulate { arguments } => simulate::run(&arguments),
+        Task::Mutants(options) => mutants::run(&options),
         Task::Bench(bench) => bench::run(&bench, role),
         Task::Tidy => tidy::run(),
     }

@@ -1,6 +1,7 @@
 //! The agent alone: single rules, then anything in any order with its invariants after every step.
 
 mod anything;
+mod clearing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ fn view(epoch: u64) -> ViewId {
     ViewId { epoch, coordinator: node(0) }
 }
 
-/// The agent of the second of three nodes, and its VIPs in the order of their ids.
-fn agent() -> (Agent, Vec<VipId>) {
+/// The configuration of the second of three nodes.
+fn config() -> NodeConfig {
     let vips: Vec<VipDefinition> = (0..3u8)
         .map(|i| {
             let address =
@@ -41,7 +42,7 @@ fn agent() -> (Agent, Vec<VipId>) {
         failure_timeout: Duration::from_millis(400),
         mature: Duration::from_millis(500),
     };
-    let config = NodeConfig {
+    NodeConfig {
         cluster: "test".into(),
         key: ClusterKey([0; 32]),
         me: node(ME),
@@ -58,8 +59,12 @@ fn agent() -> (Agent, Vec<VipId>) {
         balance: Balance { moves_per_round: None, interval: Duration::from_secs(4) },
         multicast: false,
         safety: Safety::new(Partition::Component, &timing),
-    };
-    let agent = Agent::new(&config, now());
+    }
+}
+
+/// The agent of the second of three nodes, and its VIPs in the order of their ids.
+fn agent() -> (Agent, Vec<VipId>) {
+    let agent = Agent::new(&config(), now());
     let vips = agent.slots.keys().copied().collect();
     (agent, vips)
 }
@@ -193,6 +198,25 @@ fn a_permission_that_overtakes_the_update_counts_when_the_update_comes() {
 }
 
 #[test]
+fn a_permission_that_overtook_its_update_is_good_for_that_one_only() {
+    let (mut agent, vips) = agent();
+    install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    release_of(&mut agent, 2, vips[0], ME);
+    update(&mut agent, 1, vips[0], 2, ME);
+    held(&mut agent, vips[0]);
+    update(&mut agent, 2, vips[0], ME, 0);
+    released(&mut agent, vips[0]);
+    update(&mut agent, 3, vips[0], 0, ME);
+    assert!(desires(&agent).is_empty(), "the first holds it by now");
+
+    install(&mut agent, 2, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    release_of(&mut agent, 2, vips[0], ME);
+    install(&mut agent, 3, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    update(&mut agent, 1, vips[0], 2, ME);
+    assert!(desires(&agent).is_empty(), "it was given in another view");
+}
+
+#[test]
 fn the_permission_is_given_away_once_and_after_the_release() {
     let (mut agent, vips) = agent();
     install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
@@ -221,6 +245,25 @@ fn outcomes_for_an_earlier_desire_are_ignored() {
 }
 
 #[test]
+fn an_acquire_for_an_earlier_desire_is_not_told_as_done() {
+    let (mut agent, vips) = agent();
+    install(&mut agent, 1, &[(Some(1), &[]), (None, &[]), (None, &[])]);
+    let early = agent.generation;
+    install(&mut agent, 2, &[(Some(2), &[1]), (None, &[]), (None, &[])]);
+    install(&mut agent, 3, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+    told(&mut agent, 0);
+    let stale = AddressOutcome::Held { vip: vips[0], generation: early };
+    agent.handle_addresses(stale, now());
+    assert_eq!(
+        acquired(&told(&mut agent, 0)),
+        [],
+        "the release that came after it is yet to be done"
+    );
+    held(&mut agent, vips[0]);
+    assert_eq!(acquired(&told(&mut agent, 0)), [vips[0]]);
+}
+
+#[test]
 fn between_accept_and_install_nothing_is_added_and_nothing_thrown_away() {
     let (mut agent, vips) = agent();
     install(&mut agent, 1, &[(Some(1), &[]), (Some(1), &[2]), (None, &[])]);
@@ -240,6 +283,7 @@ fn who_keeps_a_vip_after_a_merge_tells_that_it_has_it_when_the_others_have_let_g
     held(&mut agent, vips[0]);
     assert_eq!(acquired(&told(&mut agent, 0)), [], "the coordinator would move it on");
     release_of(&mut agent, 2, vips[0], ME);
+    assert!(agent.announce.contains(&vips[0]), "the segment may point at the other");
     assert_eq!(acquired(&told(&mut agent, 0)), [vips[0]]);
 }
 

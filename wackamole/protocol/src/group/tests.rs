@@ -1,6 +1,7 @@
 //! Two or three engines by hand: what a datagram or a message does to one of them.
 
 mod lan;
+mod lease;
 
 use std::collections::BTreeMap;
 
@@ -86,6 +87,61 @@ fn only_what_was_accepted_is_installed_and_only_once() {
 
     assert_eq!(lan.views.len(), mark);
     assert_eq!(lan.groups[1].view().expect("a view").id, accepted);
+}
+
+#[test]
+fn an_accept_or_an_install_of_another_ballot_does_not_count() {
+    let mut lan = Lan::new(2);
+    lan.hold_back = Some(|_, _, message| {
+        matches!(message, GroupMessage::Accept { .. } | GroupMessage::Install { .. })
+    });
+    lan.run_until(|lan| !lan.held_back.is_empty());
+    let asked = lan.groups[0].highest_accepted();
+
+    for epoch in [asked.epoch - 1, asked.epoch + 1] {
+        let other = ballot(epoch, 0);
+        let (promise_us, state) = (400_000, vec![]);
+        lan.tell(1, 0, GroupMessage::Accept { ballot: other, promise_us, record: None, state });
+        assert!(lan.groups[0].view().is_none());
+        let members = keys(&lan, &[0, 1]);
+        let (primary, decision) = (true, vec![]);
+        lan.tell(
+            0,
+            1,
+            GroupMessage::Install { view: other, members, promise_us, primary, decision },
+        );
+        assert!(lan.groups[1].view().is_none());
+    }
+
+    for _ in 0..2 {
+        for (from, to, datagram) in core::mem::take(&mut lan.held_back) {
+            lan.deliver(from, to, &datagram);
+        }
+    }
+    for group in &lan.groups {
+        assert_eq!(group.view().map(|view| view.id), Some(asked));
+    }
+}
+
+#[test]
+fn only_what_members_say_in_the_installed_view_is_passed_on() {
+    let mut lan = Lan::agreed(2);
+    let view = lan.groups[1].view().expect("a view").id;
+    let passed_on = |lan: &mut Lan, view| {
+        let message = GroupMessage::Agent { view, bytes: b"permission".to_vec() };
+        lan.groups[1].handle_message(name(0), message, lan.now);
+        let outputs: Vec<GroupOutput> =
+            core::iter::from_fn(|| lan.groups[1].poll_output()).collect();
+        outputs.iter().any(|output| matches!(output, GroupOutput::Message { .. }))
+    };
+
+    assert!(passed_on(&mut lan, view));
+    for epoch in [view.epoch - 1, view.epoch + 1] {
+        assert!(!passed_on(&mut lan, ViewId { epoch, ..view }));
+    }
+    let restarted = lan.groups[1].peers.get_mut(&name(0)).expect("a peer");
+    restarted.restarted(Incarnation::new(9, 9));
+    assert!(!passed_on(&mut lan, view), "it is not the member that it was");
 }
 
 #[test]

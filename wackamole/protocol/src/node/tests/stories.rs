@@ -75,6 +75,17 @@ fn the_last_one_to_leave_releases_everything() {
 }
 
 #[test]
+fn whoever_goes_with_something_still_there_does_not_say_that_it_has_left() {
+    let mut world = serving(3, 9);
+    world.operation_us = (20_000_000, 20_000_000);
+    world.leave(1);
+    world.run(ms(8_500));
+    assert!(!world.is_running(1), "it does not wait for ever");
+    let left = world.log.iter().any(|(_, _, event)| matches!(event, Event::PeerLeft { .. }));
+    assert!(!left, "{}", world.story(40));
+}
+
+#[test]
 fn a_joiner_gets_its_share_when_it_is_mature_and_the_interval_is_over() {
     let mut world = serving(3, 9);
     world.power_loss(2);
@@ -353,4 +364,30 @@ fn a_frozen_node_is_silenced_at_the_end_of_its_lease_whatever_the_policy() {
         world.run(ms(12_000));
         world.assert_covered();
     }
+}
+
+#[test]
+fn a_part_smaller_than_the_configured_minimum_serves_nothing() {
+    let mut world = World::new(3, 6, 1).under(Partition::Quorum);
+    world.config.safety.min_quorum = 2;
+    world.start_all();
+    world.run(ms(3_000));
+    world.power_loss(2);
+    world.run(ms(2_000));
+    world.assert_covered();
+    world.power_loss(1);
+    world.run(ms(2_000));
+    assert_eq!(world.holds(0), 0, "it could decide, were it not alone");
+}
+
+#[test]
+fn whoever_is_given_a_vote_keeps_the_promises_that_came_with_it() {
+    let mut world = quorate(3, 6);
+    world.cut.extend([(0, 1), (1, 0)]);
+    world.run(ms(350));
+    // The third is still heard by the first only, and has just promised the second to stand by it.
+    world.cut.insert((2, 1));
+    world.leave(2);
+    world.run(ms(2_000));
+    assert_eq!((world.holds(0), world.holds(1)), (6, 0), "{}", world.story(60));
 }

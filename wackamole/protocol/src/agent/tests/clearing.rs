@@ -1,0 +1,143 @@
+//! What is asked about on its segment before it is acquired, and what is given up there.
+
+use super::*;
+
+const LOW: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+const HIGH: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
+
+/// As [`agent`], with these safeguards.
+fn agent_under(partition: Partition, fences_nodes: bool) -> (Agent, Vec<VipId>) {
+    let mut config = config();
+    config.safety.partition = partition;
+    config.safety.fences_nodes = fences_nodes;
+    let agent = Agent::new(&config, now());
+    let vips = agent.slots.keys().copied().collect();
+    (agent, vips)
+}
+
+/// Installs a view of the first two of the three: the first VIP is ours, and nobody is told to hold it.
+fn inherit(agent: &mut Agent, epoch: u64, left: &[usize]) {
+    agent.state(agent.fingerprint());
+    let ours = Verdict { owner: Some(1), reason: Reason::Uncovered, holders: vec![] };
+    let nobody_s = Verdict { owner: None, reason: Reason::Uncovered, holders: vec![] };
+    let mut members = members(agent);
+    members.truncate(2);
+    let vips = VipList::Fingerprint(agent.fingerprint());
+    let decision = Decision { vips, members, verdicts: vec![ours, nobody_s.clone(), nobody_s] };
+    let left = left.iter().map(|&i| node(i)).collect();
+    agent.handle_view(view(epoch), &wire::encode(&decision), &left, now());
+}
+
+fn acquired_by(agent: &mut Agent, from: usize, vip: VipId) {
+    let holding = AgentMessage::Holding(Holding { acquired: vec![vip], released: vec![] });
+    agent.handle_message(node(from), &wire::encode(&holding), now());
+}
+
+/// Nobody answers for it; what follows is told with the next output.
+fn cleared(agent: &mut Agent, vip: VipId) {
+    agent.handle_addresses(AddressOutcome::Cleared { vip }, now());
+    told(agent, 0);
+}
+
+fn contested(agent: &mut Agent, vip: VipId, by: MacAddress, again: bool) {
+    let ours = MacAddress([2, 0, 0, 0, 0, 5]);
+    agent.handle_addresses(AddressOutcome::Contested { vip, by, ours, again }, now());
+}
+
+#[test]
+fn what_a_vanished_member_held_is_acquired_when_it_is_clear() {
+    let both = [(Partition::Lan, false), (Partition::Lan, true), (Partition::Component, true)];
+    for (partition, fences_nodes) in both {
+        let (mut agent, vips) = agent_under(partition, fences_nodes);
+        install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+        inherit(&mut agent, 2, &[]);
+        assert!(desires(&agent).is_empty(), "{partition:?} {fences_nodes}");
+        assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], Some(node(2)))]));
+        cleared(&mut agent, vips[0]);
+        assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
+    }
+}
+
+#[test]
+fn without_precautions_or_after_a_leave_it_is_acquired_at_once() {
+    let cases =
+        [(Partition::Component, &[][..]), (Partition::Quorum, &[]), (Partition::Lan, &[2][..])];
+    for (partition, left) in cases {
+        let (mut agent, vips) = agent_under(partition, false);
+        install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+        inherit(&mut agent, 2, left);
+        assert_eq!(desires(&agent), BTreeSet::from([vips[0]]), "{partition:?} {left:?}");
+    }
+}
+
+#[test]
+fn a_release_that_was_told_is_good_in_this_view_until_somebody_acquires_the_vip() {
+    let released_by_c = |agent: &mut Agent, vip| {
+        install(agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+        release_of(agent, 2, vip, 0);
+    };
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    released_by_c(&mut agent, vips[0]);
+    update(&mut agent, 1, vips[0], ME, ME);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]), "it is free");
+
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    released_by_c(&mut agent, vips[0]);
+    acquired_by(&mut agent, 0, vips[0]);
+    update(&mut agent, 1, vips[0], ME, ME);
+    assert!(desires(&agent).is_empty(), "the first has it");
+
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    released_by_c(&mut agent, vips[0]);
+    agent.handle_view_lost(now());
+    install(&mut agent, 2, &[(Some(1), &[]), (None, &[]), (None, &[])]);
+    assert!(desires(&agent).is_empty(), "anything may have happened meanwhile");
+}
+
+#[test]
+fn what_is_clear_is_acquired_by_its_owner_only() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    install(&mut agent, 1, &[(Some(0), &[]), (Some(1), &[]), (None, &[])]);
+    for &vip in &vips {
+        cleared(&mut agent, vip);
+    }
+    assert_eq!(desires(&agent), BTreeSet::from([vips[1]]));
+
+    // What was clear then is not clear when it comes back.
+    install(&mut agent, 2, &[(Some(1), &[]), (Some(1), &[1]), (None, &[])]);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[1]]));
+}
+
+#[test]
+fn of_two_components_the_higher_address_yields_and_to_a_stranger_nobody() {
+    let holding = || {
+        let (mut agent, vips) = agent_under(Partition::Lan, false);
+        install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+        cleared(&mut agent, vips[0]);
+        held(&mut agent, vips[0]);
+        (agent, vips[0])
+    };
+    let kept = |agent: &Agent, vip| desires(agent).contains(&vip);
+
+    let (mut agent, vip) = holding();
+    contested(&mut agent, vip, LOW, true);
+    assert!(kept(&agent, vip), "all configured nodes are members: it is a stranger");
+    inherit(&mut agent, 2, &[]);
+    contested(&mut agent, vip, HIGH, true);
+    assert!(kept(&agent, vip), "the other one yields");
+    contested(&mut agent, vip, LOW, false);
+    assert!(kept(&agent, vip), "it is defended first");
+    contested(&mut agent, vip, LOW, true);
+    assert!(!kept(&agent, vip));
+}
+
+#[test]
+fn what_cannot_be_served_from_here_is_let_go_of() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+    cleared(&mut agent, vips[0]);
+    held(&mut agent, vips[0]);
+    let why_not = Some("no sign of life".to_owned());
+    agent.handle_addresses(AddressOutcome::Servable { vips: vec![vips[0]], why_not }, now());
+    assert!(desires(&agent).is_empty());
+}

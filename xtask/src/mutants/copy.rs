@@ -1,0 +1,115 @@
+//! The copy of the workspace that is broken.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::catalogue::Mutant;
+
+/// Where tests keep what failed: not part of the code, and written by them.
+const WRITTEN_BY_TESTS: &str = "proptest-regressions";
+
+/// The workspace as it is, copied; one file at a time differs.
+pub(super) struct Copy {
+    /// Where it is.
+    pub(super) folder: PathBuf,
+    /// Where it is built.
+    pub(super) target: PathBuf,
+    /// Every file with its path, relative to the root.
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Copy {
+    /// Copies what git knows of, or would know of, as it is on the disk. What has not changed since the last time is left
+    /// alone, so that it is not built again.
+    pub(super) fn new(root: &Path) -> Result<Self> {
+        let listed = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+        let output = Command::new("git").args(listed).current_dir(root).output();
+        let output = output.context("starting git")?;
+        ensure!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let names = String::from_utf8(output.stdout).context("a file's name")?;
+        let mut files = Vec::new();
+        for name in names.split('\0').filter(|name| !name.is_empty()) {
+            let path = root.join(name);
+            if path.is_file() {
+                let content =
+                    fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+                files.push((name.into(), content));
+            }
+        }
+        let base = root.join("target/mutants");
+        let copy = Self { folder: base.join("work"), target: base.join("target"), files };
+        copy.restore()?;
+        Ok(copy)
+    }
+
+    /// Makes the copy whole again.
+    pub(super) fn restore(&self) -> Result<()> {
+        for (name, content) in &self.files {
+            self.write(name, content)?;
+        }
+        self.remove_strangers(&self.folder)
+    }
+
+    /// Breaks it.
+    ///
+    /// # Errors
+    /// The mutant does not fit.
+    pub(super) fn break_with(&self, mutant: &Mutant) -> Result<()> {
+        let name = Path::new(&mutant.file);
+        let text = self.files.iter().find(|(file, _)| file == name).map(|(_, content)| content);
+        let text = text.with_context(|| format!("mutant {}: no {}", mutant.name, mutant.file))?;
+        let broken = mutant.applied_to(&String::from_utf8_lossy(text))?;
+        self.write(name, broken.as_bytes())
+    }
+
+    /// A short name for all of its content.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.files.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+
+    /// The scenarios, in the order of their names.
+    pub(super) fn scenarios(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.files.iter().map(|(name, _)| name.clone()).collect();
+        paths.retain(|path| path.starts_with("scenarios"));
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        paths.sort();
+        paths
+    }
+
+    fn write(&self, name: &Path, content: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        if fs::read(&path).is_ok_and(|there| there == content) {
+            return Ok(());
+        }
+        let writing = || format!("writing {}", path.display());
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(writing)?;
+        }
+        fs::write(&path, content).with_context(writing)
+    }
+
+    /// Removes source files that are not in the workspace any more, and what tests have written.
+    fn remove_strangers(&self, folder: &Path) -> Result<()> {
+        let reading = || format!("reading {}", folder.display());
+        for entry in fs::read_dir(folder).with_context(reading)? {
+            let path = entry.with_context(reading)?.path();
+            if path.is_dir() {
+                self.remove_strangers(&path)?;
+                continue;
+            }
+            let name = path.strip_prefix(&self.folder).unwrap_or(&path);
+            let is_code = path.extension().is_some_and(|extension| extension == "rs")
+                || path.components().any(|part| part.as_os_str() == WRITTEN_BY_TESTS);
+            if is_code && self.files.iter().all(|(file, _)| file != name) {
+                fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! `cargo xtask mutants`: breaks the protocol on purpose, and shows which check notices. docs/mutants.md.
+//!
+//! Everything happens in a copy of the workspace with a target directory of its own, both under `target/mutants`.
+
+mod catalogue;
+mod copy;
+mod ladder;
+mod report;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use console::style;
+use indicatif::{ProgressBar, ProgressStyle};
+use netns_tests::time::Moment;
+
+use crate::cargo;
+use catalogue::Mutant;
+use copy::Copy;
+use ladder::{Fate, Ladder, Rung};
+use report::Row;
+
+/// What to do.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Try only these mutants, by name.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Leave out the dearer checks.
+    #[arg(long, value_name = "CHECK", default_value = "simulator", conflicts_with = "write")]
+    up_to: Rung,
+    /// Show the list, and do nothing.
+    #[arg(long, conflicts_with_all = ["json", "write"])]
+    list: bool,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Put the results into the table of docs/mutants.md; rows of mutants that were not tried stay.
+    #[arg(long)]
+    write: bool,
+}
+
+/// Tries the mutants. Fails if one survives, or cannot be tried.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let root = cargo::root();
+    let catalogue = catalogue::load(&root)?;
+    if options.list {
+        println!("{}", report::list(&catalogue));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = choose(&catalogue, &options.only)?;
+    let copy = Copy::new(&root)?;
+    let progress = ProgressBar::new(chosen.len() as u64);
+    let template = "{bar:30} {pos}/{len}  {elapsed} (left {eta})  {msg}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        progress.set_style(style);
+    }
+    let mut ladder = Ladder::new(&copy, options.up_to);
+    ladder.try_unbroken(&|what| progress.set_message(format!("the unbroken copy: {what}")))?;
+    let mut rows = Vec::new();
+    for mutant in chosen {
+        let started = Moment::now();
+        let tell = |what: &str| progress.set_message(format!("{}: {what}", mutant.name));
+        let fate = ladder.try_mutant(mutant, &tell)?;
+        let row = Row::new(mutant, fate, started.elapsed());
+        if progress.is_hidden() {
+            eprintln!("{}", row.line());
+        } else if !matches!(row.fate, Fate::Caught { .. }) {
+            progress.println(style(row.line()).red().to_string());
+        }
+        rows.push(row);
+        progress.inc(1);
+    }
+    copy.restore()?;
+    progress.finish_and_clear();
+    println!("{}", if options.json { report::json(&rows)? } else { report::table(&rows) });
+    if options.write {
+        report::write(&root, &catalogue, &rows)?;
+    }
+    let all_caught = rows.iter().all(|row| matches!(row.fate, Fate::Caught { .. }));
+    Ok(if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn choose<'a>(catalogue: &'a [Mutant], only: &[String]) -> Result<Vec<&'a Mutant>> {
+    if only.is_empty() {
+        return Ok(catalogue.iter().collect());
+    }
+    let find = |name: &String| {
+        let found = catalogue.iter().find(|mutant| mutant.name == *name);
+        found.with_context(|| format!("there is no mutant `{name}`; `--list` shows all"))
+    };
+    let chosen: Vec<_> = only.iter().map(find).collect::<Result<_>>()?;
+    if chosen.is_empty() {
+        bail!("no mutants");
+    }
+    Ok(chosen)
+}
