@@ -6,6 +6,7 @@
 mod breakage;
 mod model;
 mod promise;
+mod state;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use stateright::{Checker, HasDiscoveries, Model};
 use wackamole_protocol::config::QuorumKind;
 
 use breakage::Breakage;
-use model::{Action, Budget, State, Votes};
+use model::{Action, Budget, Votes};
+use state::State;
 
 /// No proposals, no faults.
 const CALM: Budget = Budget { proposals: 0, crashes: 0, leaves: 0, lost_disks: 0, forced: 0 };

@@ -7,7 +7,8 @@ use wackamole_protocol::id::NodeId;
 use wackamole_protocol::vote::Formed;
 
 use crate::breakage::Breakage;
-use crate::model::{State, Votes};
+use crate::model::Votes;
+use crate::state::State;
 
 /// Of all primary views of a lineage that were ever formed, only the one with the highest ballot can still have a deciding
 /// deciding set of members that accepted nothing since. A lease takes the echoes of such a set. Where disks are lost a ballot
