@@ -141,10 +141,10 @@ impl Exclusivity {
         }
         self.met.clear();
         let component = glance.connectivity.components();
-        for x in 0..self.nodes {
-            for bond in &self.bonds[x * self.nodes..(x + 1) * self.nodes] {
+        for (&of, bonds) in component.iter().zip(self.bonds.chunks(self.nodes)) {
+            for bond in bonds {
                 if let Some(since) = bond.since.filter(|_| bond.met) {
-                    let met = self.met.entry(component[x]).or_default();
+                    let met = self.met.entry(of).or_default();
                     *met = (*met).max(since);
                 }
             }

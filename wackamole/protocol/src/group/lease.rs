@@ -6,6 +6,7 @@
 
 use crate::config::Partition;
 use crate::event::LinkState;
+use crate::id::NodeId;
 use crate::time::{Duration, Instant};
 
 use super::peer::Peer;
@@ -38,6 +39,7 @@ impl Group {
     /// [`Group::end_lease_if_over`] at its beginning: so there is one with each view, and one that ran out is never made
     /// good.
     pub(super) fn renew_lease(&mut self, now: Instant) {
+        self.note_lapses(now);
         // A view that may hold nothing needs no lease.
         self.lease = self.view.as_ref().filter(|view| view.primary).map(|view| {
             let end = match self.safety.partition {
@@ -46,6 +48,27 @@ impl Group {
             };
             end - self.safety.release_margin
         });
+    }
+
+    /// Remembers whose promise ended in silence.
+    fn note_lapses(&mut self, now: Instant) {
+        let Some(view) = &self.view else { return };
+        let lapses: Vec<(NodeId, bool)> = view
+            .members
+            .keys()
+            .filter_map(|id| {
+                let peer = self.peers.get(id)?;
+                let runs = self.promise_end(peer, view).is_some_and(|end| now < end);
+                let silent =
+                    peer.link_state == LinkState::Silent || peer.is_suspect(&self.timing, now);
+                Some((*id, !runs && (silent || peer.lapsed)))
+            })
+            .collect();
+        for (id, lapsed) in lapses {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.lapsed = lapsed;
+            }
+        }
     }
 
     /// For how long a promise made just now lasts on our clock.
@@ -72,11 +95,14 @@ impl Group {
         };
         let in_contact = |peer: &&Peer| {
             peer.link_state == LinkState::TwoWay
+                && !peer.lapsed
                 && !peer.is_suspect(&self.timing, now)
                 && !peer.echo_is_stale(&self.timing)
         };
         let heard = |peer: &&Peer| {
-            peer.link_state != LinkState::Silent && !peer.is_suspect(&self.timing, now)
+            peer.link_state != LinkState::Silent
+                && !peer.lapsed
+                && !peer.is_suspect(&self.timing, now)
         };
         let end = |peer: &Peer| self.promise_end(peer, view);
         if let Some(end) = members().filter(in_contact).filter_map(end).min() {

@@ -45,6 +45,9 @@ pub(crate) struct Peer {
     pub(crate) promised_at: Option<Instant>,
     /// Until when the peer's promises last at least, by our clock.
     pub(crate) promised_until: Option<Instant>,
+    /// Its promise ended while it was silent, and it has not made another: it speaks for nobody but itself, and whoever is
+    /// in contact with both of us has promised us more.
+    pub(crate) lapsed: bool,
     /// When the peer last told us what it hears of us.
     pub(crate) row_at: Option<Instant>,
     /// A heartbeat has come since the peer was silent, so that its view and whom it hears are known.
@@ -94,6 +97,7 @@ impl Peer {
             echoed_at: None,
             promised_at: None,
             promised_until: None,
+            lapsed: false,
             row_at: None,
             introduced: false,
             row: BTreeMap::new(),

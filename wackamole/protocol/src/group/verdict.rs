@@ -114,7 +114,10 @@ impl Group {
         let is_over =
             |peer: &&Peer| now >= peer.promised_at.map_or(view.at, |at| at.max(view.at)) + patience;
         let is_dropped_by = |peer: &&Peer| {
-            peer.link_state == LinkState::TwoWay && peer.is_promise_withheld(view.at, timing)
+            // Whoever has just come back from silence has not had the time to promise.
+            peer.link_state == LinkState::TwoWay
+                && !peer.lapsed
+                && peer.is_promise_withheld(view.at, timing)
         };
         let is_denied_by =
             |peer: &Peer| peer.link_state != LinkState::Silent && peer.echo_is_stale(timing);
