@@ -168,7 +168,9 @@ impl Chance {
     fn broken(&mut self, fault: Fault, timing: Timing) -> Duration {
         let Timing { heartbeat, failure_timeout: timeout } = timing;
         match fault {
-            Fault::SilentPort if self.next() % 2 == 0 => self.between(timeout / 2, timeout * 3 / 2),
+            Fault::SilentPort if self.next().is_multiple_of(2) => {
+                self.between(timeout / 2, timeout * 3 / 2)
+            }
             Fault::SilentPort => self.between(heartbeat, timeout * 5),
             Fault::HeartbeatPathCut => self.between(timeout * 2, timeout * 5),
             _ => Duration::ZERO,
