@@ -37,7 +37,7 @@ impl Platter {
     pub fn crash(&self, rng: &mut Rng) {
         let mut under_way = self.under_way.borrow_mut();
         let written = rng.below(under_way.len() as u64 + 1) as usize;
-        if let Some(last) = under_way.drain(..written).last() {
+        if let Some(last) = under_way.drain(..written).next_back() {
             *self.stored.borrow_mut() = Some(last.record);
         }
         under_way.clear();

@@ -141,10 +141,10 @@ impl Exclusivity {
         }
         self.met.clear();
         let component = glance.connectivity.components();
-        for x in 0..self.nodes {
-            for bond in &self.bonds[x * self.nodes..(x + 1) * self.nodes] {
+        for (bonds, root) in self.bonds.chunks(self.nodes).zip(component) {
+            for bond in bonds {
                 if let Some(since) = bond.since.filter(|_| bond.met) {
-                    let met = self.met.entry(component[x]).or_default();
+                    let met = self.met.entry(*root).or_default();
                     *met = (*met).max(since);
                 }
             }
