@@ -1,8 +1,10 @@
 //! One run: a scenario with one seed, from the first tick to the last.
 //!
 //! The world owns turmoil's simulation and the schedule. Its loop applies the faults that are due, lets every machine run
-//! for one tick, and has the checkers look. `World::apply` is the only place where anything is done to the world, so
+//! for one tick, and has the checkers look. `world/apply.rs` is the only place where anything is done to the world, so
 //! turmoil and the segment are always told together.
+
+mod apply;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,15 +25,15 @@ use crate::check::{Checks, Findings, Glance, Measurements};
 use crate::clients::{Clients, Interruption};
 use crate::connectivity::Connectivity;
 use crate::fault::Fault;
-use crate::fences::{Fences, Order};
-use crate::journal::{Entry, KernelChange, What};
+use crate::fences::Fences;
+use crate::journal::{Entry, What};
 use crate::machine::{Machine, Parts};
 use crate::network::{PORT, node_address};
 use crate::panics;
-use crate::rng::{Rng, Span};
+use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::scenario::plan::plan;
-use crate::segment::{Daemon, Mail, News, Sabotage, Segment, SharedSegment, machine_rng};
+use crate::segment::{Segment, SharedSegment, machine_rng};
 use crate::signs::Signs;
 
 /// turmoil's grain; must be whole milliseconds, because tokio's timers are.
@@ -286,293 +288,6 @@ impl<'a> World<'a> {
         for what in findings.entries {
             segment.journal.push(now, what);
         }
-    }
-
-    /// Does something to the world.
-    fn apply(&mut self, fault: &Fault) {
-        let now = self.sim.elapsed();
-        let stations = self.scenario.station_names();
-        let text = fault.describe(&stations, &self.scenario.vip_names());
-        let entry = What::Fault { text, nodes: fault.nodes() };
-        self.segment.borrow_mut().journal.push(now, entry);
-        self.disturbances.push(now);
-        match fault {
-            Fault::PowerLoss(nodes) => nodes.iter().for_each(|&node| self.power_loss(node)),
-            Fault::Kill(nodes) => nodes.iter().for_each(|&node| self.kill(node)),
-            Fault::Restart(nodes) => nodes.iter().for_each(|&node| self.restart(node)),
-            Fault::Stop(nodes) => nodes.iter().for_each(|&node| self.stop(node)),
-            Fault::Pause(nodes) => nodes.iter().for_each(|&node| self.pause(node)),
-            Fault::Resume(nodes) => nodes.iter().for_each(|&node| self.resume(node)),
-            Fault::KillGuardian(nodes) => {
-                let fences = &mut self.segment.borrow_mut().fences;
-                nodes.iter().for_each(|&node| fences.kill_guardian(node));
-            }
-            Fault::PauseGuardian(nodes) => {
-                let fences = &mut self.segment.borrow_mut().fences;
-                nodes.iter().for_each(|&node| fences.pause_guardian(node));
-            }
-            Fault::ResumeGuardian(nodes) => {
-                let fences = &mut self.segment.borrow_mut().fences;
-                nodes.iter().for_each(|&node| fences.resume_guardian(node));
-            }
-            Fault::PauseMachine(nodes) => nodes.iter().for_each(|&node| self.freeze(node)),
-            Fault::ResumeMachine(nodes) => nodes.iter().for_each(|&node| self.thaw(node)),
-            Fault::DiskLost(nodes) => {
-                for &node in nodes {
-                    self.machines[node].lose_disk();
-                    self.segment.borrow_mut().disk_lost[node] = Some(now);
-                }
-            }
-            Fault::Partition(..)
-            | Fault::Cut { .. }
-            | Fault::HealAll(_)
-            | Fault::Heal(..)
-            | Fault::PortDead(..)
-            | Fault::CarrierLost(..)
-            | Fault::PortBack(..) => {
-                self.wires_calm_since = now;
-                self.rewire(fault);
-            }
-            Fault::Impair { link, knob, ratio } => {
-                self.wires_calm_since = now;
-                self.segment.borrow_mut().netem.set(*link, *knob, *ratio);
-            }
-            Fault::Latency(latency) => self.set_latency(*latency),
-            Fault::Drift { node, ppm } => {
-                let machine = &self.machines[*node];
-                let mut oscillator = machine.oscillator.get();
-                oscillator.set_drift(now, *ppm);
-                machine.oscillator.set(oscillator);
-            }
-            Fault::AddressError { node, vip, kind, lasts } => {
-                let until = lasts.map(|lasts| now + lasts);
-                let sabotage = Sabotage { node: *node, vip: *vip, kind: *kind, until };
-                self.segment.borrow_mut().sabotage.push(sabotage);
-            }
-            Fault::FlushAddress { node, vip } => {
-                let mut segment = self.segment.borrow_mut();
-                let places: Vec<usize> = match node {
-                    Some(node) => vec![*node],
-                    None => segment.kernels.holders(*vip).collect(),
-                };
-                for node in places {
-                    segment.delete(now, node, *vip);
-                }
-            }
-        }
-    }
-
-    fn kill(&mut self, node: usize) {
-        let daemon = self.segment.borrow().daemons[node];
-        if matches!(daemon, Daemon::Running(_) | Daemon::Paused(_) | Daemon::Frozen(_)) {
-            self.sim.crash(IpAddr::V4(node_address(node)));
-            self.machines[node].forget_daemon();
-            self.segment.borrow_mut().set_daemon(node, Daemon::Killed);
-        }
-    }
-
-    fn stop(&mut self, node: usize) {
-        self.machines[node].stop();
-        self.segment.borrow_mut().leaving[node] = true;
-    }
-
-    fn power_loss(&mut self, node: usize) {
-        let now = self.sim.elapsed();
-        self.kill(node);
-        self.starting[node] = None;
-        self.set_clock_stopped(node, false);
-        let mut segment = self.segment.borrow_mut();
-        segment.power_off(now, node);
-        segment.set_daemon(node, Daemon::Off);
-    }
-
-    fn restart(&mut self, node: usize) {
-        self.kill(node);
-        self.starting[node] = Some(self.sim.elapsed());
-    }
-
-    /// Whoever is to start does so once its time has come and the guardian of its predecessor is done.
-    fn start_whoever_may(&mut self) {
-        let now = self.sim.elapsed();
-        for node in 0..self.machines.len() {
-            if self.starting[node].is_none_or(|at| at > now) {
-                continue;
-            }
-            let waits = {
-                let segment = self.segment.borrow();
-                let frozen = segment.kernels.powered(node) && !segment.kernels.runs(node);
-                frozen || segment.fences.guarded(node)
-            };
-            if !waits {
-                self.starting[node] = None;
-                self.disturbances.push(now);
-                self.start(node);
-            }
-        }
-    }
-
-    fn start(&mut self, node: usize) {
-        {
-            let mut segment = self.segment.borrow_mut();
-            if !segment.kernels.powered(node) {
-                segment.kernels.power_on(node);
-            }
-            segment.daemon_starts(self.sim.elapsed(), node);
-        }
-        self.machines[node].forget_daemon();
-        self.sim.bounce(IpAddr::V4(node_address(node)));
-    }
-
-    /// Does what a fence wants done.
-    fn carry_out(&mut self, order: Order) {
-        let now = self.sim.elapsed();
-        match order {
-            Order::Expire(node) => {
-                self.segment.borrow_mut().clear(now, node, KernelChange::Expired);
-            }
-            Order::Unguarded(node) => {
-                let mut segment = self.segment.borrow_mut();
-                let why = Some("its guardian is gone and cannot be replaced");
-                segment.journal.push(now, What::Unguarded { node });
-                segment.tell(node, News::Servable(why));
-            }
-            Order::Guard(node) => self.guard(node),
-        }
-        self.disturbances.push(now);
-    }
-
-    /// What a guardian does: it makes sure that the daemon is dead, removes everything, and tells the peers.
-    fn guard(&mut self, node: usize) {
-        let now = self.sim.elapsed();
-        let killed = self.segment.borrow().daemons[node] != Daemon::Killed;
-        self.kill(node);
-        let mut segment = self.segment.borrow_mut();
-        segment.journal.push(now, What::Guarded { node, killed });
-        segment.clear(now, node, KernelChange::Guarded);
-        for bytes in self.machines[node].leaves() {
-            for peer in (0..self.machines.len()).filter(|&peer| peer != node) {
-                segment.post(now, peer, Mail { from: node, bytes: bytes.clone() });
-            }
-        }
-        if let Some(supervisor) = self.scenario.fences.supervisor.filter(|_| killed) {
-            self.starting[node].get_or_insert(now + supervisor.draw_ticks(&mut self.rng));
-        }
-    }
-
-    fn pause(&mut self, node: usize) {
-        let mut segment = self.segment.borrow_mut();
-        if let Daemon::Running(since) | Daemon::Frozen(since) = segment.daemons[node] {
-            self.machines[node].gate.close();
-            segment.set_daemon(node, Daemon::Paused(since));
-        }
-    }
-
-    fn resume(&mut self, node: usize) {
-        let mut segment = self.segment.borrow_mut();
-        if let Daemon::Paused(since) = segment.daemons[node] {
-            if segment.kernels.runs(node) {
-                self.machines[node].gate.open();
-                segment.set_daemon(node, Daemon::Running(since));
-            } else {
-                segment.set_daemon(node, Daemon::Frozen(since));
-            }
-        }
-    }
-
-    /// The hypervisor stops a machine.
-    fn freeze(&mut self, node: usize) {
-        if !self.segment.borrow().kernels.runs(node) {
-            return;
-        }
-        self.set_clock_stopped(node, true);
-        let mut segment = self.segment.borrow_mut();
-        segment.kernels.set_frozen(node, true);
-        if let Daemon::Running(since) = segment.daemons[node] {
-            self.machines[node].gate.close();
-            segment.set_daemon(node, Daemon::Frozen(since));
-        }
-    }
-
-    /// It lets the machine go on.
-    fn thaw(&mut self, node: usize) {
-        {
-            let segment = self.segment.borrow();
-            if !segment.kernels.powered(node) || segment.kernels.runs(node) {
-                return;
-            }
-        }
-        self.set_clock_stopped(node, false);
-        let mut segment = self.segment.borrow_mut();
-        segment.kernels.set_frozen(node, false);
-        segment.thawed[node] = Some(self.sim.elapsed());
-        if let Daemon::Frozen(since) = segment.daemons[node] {
-            self.machines[node].gate.open();
-            segment.set_daemon(node, Daemon::Running(since));
-        }
-    }
-
-    fn set_clock_stopped(&self, node: usize, stopped: bool) {
-        let machine = &self.machines[node];
-        let mut oscillator = machine.oscillator.get();
-        oscillator.set_stopped(self.sim.elapsed(), stopped);
-        machine.oscillator.set(oscillator);
-    }
-
-    /// Changes the wiring, ours and with it turmoil's. Clients are not turmoil's hosts.
-    fn rewire(&mut self, fault: &Fault) {
-        let mut segment = self.segment.borrow_mut();
-        match fault {
-            Fault::Partition(net, groups) => segment.rewire(*net, |links| links.partition(groups)),
-            Fault::Cut { net, from, to } => segment.rewire(*net, |links| links.cut(*from, *to)),
-            Fault::HealAll(net) => segment.rewire(*net, |links| links.heal_all()),
-            Fault::Heal(net, stations) => {
-                for (i, &a) in stations.iter().enumerate() {
-                    for &b in &stations[i + 1..] {
-                        segment.rewire(*net, |links| links.heal(a, b));
-                    }
-                }
-            }
-            Fault::PortDead(net, nodes) => {
-                nodes.iter().for_each(|&node| segment.set_port(*net, node, false, true));
-            }
-            Fault::CarrierLost(net, nodes) => {
-                nodes.iter().for_each(|&node| segment.set_port(*net, node, false, false));
-            }
-            Fault::PortBack(net, nodes) => {
-                nodes.iter().for_each(|&node| segment.set_port(*net, node, true, true));
-            }
-            _ => unreachable!("only faults of the wiring come here"),
-        }
-        let nodes = self.machines.len();
-        for from in 0..nodes {
-            for to in (0..nodes).filter(|&to| to != from) {
-                let works = segment.links.reaches(from, to);
-                if std::mem::replace(&mut self.wired[from * nodes + to], works) == works {
-                    continue;
-                }
-                let (from, to) = (IpAddr::V4(node_address(from)), IpAddr::V4(node_address(to)));
-                if works {
-                    self.sim.repair_oneway(from, to);
-                } else {
-                    self.sim.partition_oneway(from, to);
-                }
-            }
-        }
-    }
-
-    /// turmoil carries the shortest latency, netem what is drawn on top of it.
-    fn set_latency(&mut self, latency: Span) {
-        let nodes = self.machines.len();
-        for a in 0..nodes {
-            for b in a + 1..nodes {
-                let (a, b) = (IpAddr::V4(node_address(a)), IpAddr::V4(node_address(b)));
-                self.sim.set_link_latency(a, b, latency.min);
-            }
-        }
-        let mut segment = self.segment.borrow_mut();
-        segment.hop = latency.min;
-        let extra = Span { min: Duration::ZERO, max: latency.max - latency.min };
-        segment.netem.set_extra_delay(None, extra);
     }
 
     fn finish(mut self) -> Outcome {

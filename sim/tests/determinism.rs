@@ -17,6 +17,7 @@ const EVERYTHING: &str = r#"
     duplicate = 0.05
     reorder = 0.05
     corrupt = 0.002
+    segment = "own"
 
     [addresses]
     operation = "100us..3ms"
@@ -38,10 +39,11 @@ const EVERYTHING: &str = r#"
     from = "2s"
     until = "15s"
     every = "50ms..500ms"
-    faults = ["power-loss", "kill", "stop", "restart", "restart", "pause", "partition", "cut", "heal", "flush-address"]
+    faults = ["power-loss", "kill", "stop", "restart", "restart", "pause", "partition", "partition-segment", "cut", "heal", "flush-address",
+        "port-dead", "kill-guardian", "pause-guardian", "kill-both", "pause-both", "pause-machine", "loss"]
 
-    [expect]
-    unattended_overlap_max = "20s"
+    [safety]
+    partition = "lan"
 "#;
 
 /// The whole trace with every datagram.
