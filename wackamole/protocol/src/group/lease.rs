@@ -84,8 +84,8 @@ impl Group {
     /// Whoever goes on without us has all of those with it that are in contact with both it and us, and each of them
     /// promised us not to. So the first of their promises to end is the end. If nobody is in contact, those who are heard
     /// and do not hear us count: they may go on without us. If nobody is heard either there is nobody to be afraid of but
-    /// those who hear us and whom we do not hear: they go on a whole promise after this turn at the earliest, and a
-    /// heartbeat is enough to come to the next one.
+    /// those who hear us and whom we do not hear: they go on a whole promise after this turn at the earliest. Half of that is
+    /// enough to come to the next one, and long enough for a gate, which opens for no lease of a few milliseconds.
     fn lease_of_a_component(&self, view: &InstalledView, now: Instant) -> Instant {
         let members = || {
             view.members.iter().filter_map(|(id, incarnation)| {
@@ -114,7 +114,7 @@ impl Group {
         if members().next().is_none() {
             return now + self.whole_promise();
         }
-        now + self.timing.heartbeat + self.safety.release_margin
+        now + (self.whole_promise() / 2).max(self.timing.heartbeat) + self.safety.release_margin
     }
 
     /// Any other primary view has among its members one of every set that could decide for ours: as long as the promises
