@@ -202,7 +202,7 @@ fn config(nodes: &[&str], partition: Partition) -> NodeConfig {
         me: nodes[0].id(),
         nodes,
         vips: vec![VipDefinition {
-            vip: Vip::new("v".into(), vec![address]).into(),
+            vip: Vip::new("v", vec![address]).into(),
             prefer: vec![],
         }],
         timing,
