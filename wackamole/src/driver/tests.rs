@@ -201,10 +201,7 @@ fn config(nodes: &[&str], partition: Partition) -> NodeConfig {
         key: ClusterKey([0; 32]),
         me: nodes[0].id(),
         nodes,
-        vips: vec![VipDefinition {
-            vip: std::sync::Arc::new(Vip::new("v", vec![address])),
-            prefer: vec![],
-        }],
+        vips: vec![VipDefinition { vip: Vip::new("v", vec![address]).into(), prefer: vec![] }],
         timing,
         balance: Balance { moves_per_round: None, interval: ms(1_000) },
         multicast: false,
