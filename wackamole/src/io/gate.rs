@@ -1,7 +1,7 @@
 //! The gate: the kernel itself drops what concerns a VIP, unless the VIP is open here and the lease runs (design: fences).
 //!
 //! It is two nf_tables tables of one name (`nft list table inet wackamole`, `nft list table arp wackamole`), made of
-//! [`ruleset`], spoken to through netlink. The lease in them has a timeout of its own, so the gate shuts by itself when
+//! `gate/ruleset.rs`, spoken to through netlink. The lease in them has a timeout of its own, so the gate shuts by itself when
 //! this process is stopped, killed or late; the tables outlive it. It opens a VIP after its addresses are on the
 //! interface and shuts it before they are removed, both at once for all the addresses of many VIPs.
 //!
