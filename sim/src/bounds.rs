@@ -112,8 +112,12 @@ impl Bounds {
         });
         let cover = cover + hysteresis + waited_out.unwrap_or_default() + votes + fenced;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
-        let announcements =
-            if loss > 0.0 { Duration::from_millis(1_100 + 2_200 + 4_400) } else { Duration::ZERO };
+        let spells = scenario.chaos.as_ref().is_some_and(|c| c.faults.contains(&ChaosFault::Loss));
+        let announcements = if loss > 0.0 || spells {
+            Duration::from_millis(1_100 + 2_200 + 4_400)
+        } else {
+            Duration::ZERO
+        };
         let notice = all_vips * 2 + latency + 2 * TICK + announcements;
         let rounds = match scenario.balance.moves_per_round {
             Some(moves) => scenario.vips.len().div_ceil(moves) as u32 + 1,

@@ -310,7 +310,9 @@ impl Exclusivity {
             // Two parts that both served have met, and one of them holds what is left of a lease.
             let met = began <= domain.since && domain.since > Duration::ZERO;
             let excused = known.is_some_and(|overlap| overlap.excused);
-            if merges && (met || excused || !bond.connected) {
+            let unheard =
+                glance.scenario.safety.partition == Partition::Lan && self.lossy(began, glance);
+            if merges && (met || excused || unheard || !bond.connected) {
                 allowed = allowed.max(glance.scenario.timing.failure_timeout);
             }
             if allowed == Duration::ZERO {
