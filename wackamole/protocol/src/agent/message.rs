@@ -132,4 +132,7 @@ pub(crate) struct HandedOver {
     pub(crate) vip: VipId,
     /// Who may acquire now, as far as the sender's release is concerned.
     pub(crate) next: Option<NodeId>,
+    /// The sender held it, or knew that nobody did. If not, it only passes on that it was to acquire it, and somebody that it
+    /// has not heard of may answer for it still.
+    pub(crate) clear: bool,
 }

@@ -350,9 +350,11 @@ impl Agent {
         let owed = slot.permission == Permission::Owed;
         if owed && slot.local == Local::Absent {
             slot.permission = Permission::None;
-            self.holding.released.push(HandedOver { vip, next: slot.owner });
+            let clear = slot.cleared || slot.free;
+            self.holding.released.push(HandedOver { vip, next: slot.owner, clear });
         } else if !owed && slot.local == Local::Absent {
-            self.holding.released.push(HandedOver { vip, next: None });
+            let clear = slot.cleared || slot.free;
+            self.holding.released.push(HandedOver { vip, next: None, clear });
         }
     }
 

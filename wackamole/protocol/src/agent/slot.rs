@@ -49,6 +49,8 @@ pub(crate) struct Slot {
     pub(crate) permission: Permission,
     /// A release for us came before the update that makes us the owner.
     pub(crate) early_permission: bool,
+    /// And whoever sent it held it, or knew that nobody did.
+    pub(crate) early_clear: bool,
     pub(crate) local: Local,
     /// The generation of the desired set in which the VIP came in or went out last; older outcomes are stale.
     pub(crate) changed_in: u64,
@@ -86,6 +88,7 @@ impl Slot {
             owned_since: now,
             permission: Permission::None,
             early_permission: false,
+            early_clear: false,
             local: Local::Absent,
             changed_in: 0,
             other_holders: BTreeSet::new(),

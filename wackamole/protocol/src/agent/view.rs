@@ -106,7 +106,9 @@ impl Agent {
             let precautions = self.precautions;
             let Some(slot) = self.slots.get_mut(vip) else { continue };
             let former = slot.owner.filter(|&former| former != me);
-            let all_left = former.is_some_and(|former| left.contains(&former))
+            // Whoever only owned it, and waited for somebody else to let go, has released nothing.
+            let all_left = former
+                .is_some_and(|f| left.contains(&f) && slot.other_holders.contains(&f))
                 && slot.other_holders.iter().all(|holder| left.contains(holder));
             let vanished = former
                 .filter(|former| !left.contains(former))
@@ -127,7 +129,9 @@ impl Agent {
             };
             slot.free = others.is_empty() && (slot.free && nobody_vanished || all_left);
             slot.other_holders = others;
-            slot.cleared = slot.free || precautions.none_for(vanished);
+            // Those who said that they hold it confirm their releases, unless they say otherwise.
+            let to_be_confirmed = matches!(slot.permission, Permission::Awaiting(_));
+            slot.cleared = slot.free || to_be_confirmed || precautions.none_for(vanished);
             slot.clear_from = vanished;
             // What we told as held may have been let go of since: then it is not kept but taken again.
             let kept = matches!(slot.local, Local::Wanted | Local::Held) || owner != Some(me);
@@ -292,8 +296,10 @@ impl Agent {
         let Some(slot) = self.slots.get_mut(&change.vip) else { return };
         if change.to == me {
             let here = core::mem::take(&mut slot.early_permission);
+            let clear = core::mem::replace(&mut slot.early_clear, false);
             // Whoever hands it over confirms the release first.
             let handed_over = change.from.is_some_and(|from| from != me);
+            let handed_over = handed_over && (clear || !here);
             slot.cleared = handed_over || slot.free || precautions.none_for(None);
             slot.clear_from = None;
             slot.permission = match change.from {
@@ -327,7 +333,8 @@ impl Agent {
         for released in &holding.released {
             if let Some(slot) = self.slots.get_mut(&released.vip) {
                 slot.other_holders.remove(&from);
-                slot.free = slot.other_holders.is_empty() && slot.local == Local::Absent;
+                slot.free =
+                    released.clear && slot.other_holders.is_empty() && slot.local == Local::Absent;
             }
             if released.next == Some(self.me) {
                 self.receive_permission(from, released);
@@ -337,13 +344,15 @@ impl Agent {
     }
 
     fn receive_permission(&mut self, from: NodeId, released: &HandedOver) {
-        let me = self.me;
+        let (me, precautions) = (self.me, self.precautions);
         let Some(slot) = self.slots.get_mut(&released.vip) else { return };
         let Permission::Awaiting(others) = &mut slot.permission else {
             slot.early_permission |= slot.owner != Some(me);
+            slot.early_clear = released.clear;
             return;
         };
         others.remove(&from);
+        slot.cleared &= released.clear || precautions.none_for(None);
         if !others.is_empty() {
             return;
         }
@@ -355,7 +364,7 @@ impl Agent {
             return;
         }
         slot.permission = Permission::Here;
-        slot.cleared = true;
+        slot.cleared |= slot.local == Local::Held;
         if slot.local == Local::Held {
             // We held it all along, and so did others until now: the segment may point at any of them.
             self.holding.acquired.push(released.vip);
