@@ -79,7 +79,20 @@ impl Votes {
             })
             .copied()
             .collect();
-        Claim { record: self.said(), mute }
+        // What a member lists and we know to have failed, by what a third one told us, the member cannot know from us: it
+        // refuses a claim that lacks it. Listed, it asks for more votes, never for fewer.
+        let mut record = self.said();
+        let formed = record.primary.as_ref().map_or(ViewId::NONE, |primary| primary.ballot);
+        let listed = members.iter().filter_map(|id| self.said.get(id));
+        for attempt in listed.filter(|said| said.lineage == lineage).flat_map(|said| &said.attempts)
+        {
+            if attempt.ballot > formed
+                && let Err(at) = record.attempts.binary_search(attempt)
+            {
+                record.attempts.insert(at, attempt.clone());
+            }
+        }
+        Claim { record, mute }
     }
 
     fn save(&mut self) -> (u64, Vec<u8>) {
