@@ -123,6 +123,7 @@ impl Agent {
     pub(super) fn handle_occupied(&mut self, vip: VipId, by: MacAddress) {
         let (me, frozen) = (self.me, self.frozen || self.gave_up);
         let Some(slot) = self.slots.get_mut(&vip) else { return };
+        slot.free = false;
         if slot.wants_clearing(me, frozen) && slot.occupied_by != Some(by) {
             slot.occupied_by = Some(by);
             self.event(Event::Occupied { vip, by });
@@ -182,6 +183,8 @@ impl Agent {
                 changed.push(vip);
             }
             slot.unservable.clone_from(&why_not);
+            // Whoever does not hear its segment does not know who takes what it lets go.
+            slot.free &= why_not.is_none();
             if why_not.is_some() && self.precautions.probes {
                 slot.cleared = false;
             }

@@ -336,7 +336,8 @@ impl Agent {
         }
         slot.local = Local::Absent;
         slot.error = None;
-        slot.free = slot.other_holders.is_empty() && self.view.is_some();
+        slot.free =
+            slot.other_holders.is_empty() && self.view.is_some() && slot.unservable.is_none();
         let next = slot.owner.filter(|&owner| owner != self.me);
         let reason = if self.draining { Reason::Drain } else { slot.reason };
         self.event(Event::Released { vip, next, reason });
