@@ -27,6 +27,8 @@ fn titles_and_names_are_unique() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let scenarios = Scenario::load_all(&[folder]).unwrap_or_else(|error| panic!("{error}"));
     let titles: std::collections::BTreeSet<_> = scenarios.iter().map(|s| &s.title).collect();
-    assert_eq!(titles.len(), scenarios.len());
+    // One file may tell its story under several policies.
+    let files: std::collections::BTreeSet<_> = scenarios.iter().map(|s| &s.file).collect();
+    assert_eq!(titles.len(), files.len());
     assert!(scenarios.iter().all(|scenario| !scenario.story.is_empty()));
 }

@@ -124,6 +124,7 @@ impl Agent {
         let (me, frozen) = (self.me, self.frozen || self.gave_up);
         let Some(slot) = self.slots.get_mut(&vip) else { return };
         slot.free = false;
+        slot.let_go = false;
         if slot.wants_clearing(me, frozen) && slot.occupied_by != Some(by) {
             slot.occupied_by = Some(by);
             self.event(Event::Occupied { vip, by });

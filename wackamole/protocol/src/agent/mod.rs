@@ -351,10 +351,10 @@ impl Agent {
         let owed = slot.permission == Permission::Owed;
         if owed && slot.local == Local::Absent {
             slot.permission = Permission::None;
-            let clear = slot.cleared || slot.free;
+            let clear = slot.cleared || slot.free || slot.let_go;
             self.holding.released.push(HandedOver { vip, next: slot.owner, clear });
         } else if !owed && slot.local == Local::Absent {
-            let clear = slot.cleared || slot.free;
+            let clear = slot.cleared || slot.free || slot.let_go;
             self.holding.released.push(HandedOver { vip, next: None, clear });
         }
     }

@@ -61,6 +61,8 @@ pub(crate) struct Slot {
     pub(crate) cleared: bool,
     /// The last that we know of it is a confirmed release in our view.
     pub(crate) free: bool,
+    /// We have held it and confirmed the release in this view, so whoever gets the permission from us need not ask.
+    pub(crate) let_go: bool,
     /// The node that held it and vanished, if it is to be taken over from one.
     pub(crate) clear_from: Option<NodeId>,
     /// Somebody else answers for it on its segment.
@@ -94,6 +96,7 @@ impl Slot {
             other_holders: BTreeSet::new(),
             cleared: false,
             free: false,
+            let_go: false,
             clear_from: None,
             occupied_by: None,
             contested_by: None,

@@ -116,6 +116,7 @@ impl Agent {
             let held_by_us = holders.contains(&me);
             let others: BTreeSet<NodeId> = holders.into_iter().filter(|&h| h != me).collect();
             slot.early_permission = false;
+            slot.let_go = false;
             slot.permission = match owner {
                 Some(owner) if owner == me => {
                     if others.is_empty() {
@@ -328,6 +329,7 @@ impl Agent {
             if let Some(slot) = self.slots.get_mut(vip) {
                 slot.other_holders.insert(from);
                 slot.free = false;
+                slot.let_go = false;
             }
         }
         for released in &holding.released {
