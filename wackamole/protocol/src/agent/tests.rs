@@ -2,6 +2,7 @@
 
 mod anything;
 mod clearing;
+mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
