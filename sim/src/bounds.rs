@@ -25,6 +25,9 @@ pub struct Bounds {
     /// How long a VIP may be without a holder while it moves between two live members: one release, one message, one
     /// acquire, of all VIPs at once if it must be.
     pub handover: Duration,
+    /// How much longer under `lan` while a node is away that may have taken it meanwhile: the heir asks the segment first
+    /// (docs/protocol.md, "Clearing").
+    pub inquiry: Duration,
     /// P5: how long after an acquire every client that can be reached sends to the new holder.
     pub notice: Duration,
     /// P3: how long after the last disturbance the load is even.
@@ -112,6 +115,11 @@ impl Bounds {
         });
         let cover = cover + hysteresis + waited_out.unwrap_or_default() + votes + fenced;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
+        let inquiry = if safety.partition == Partition::Lan {
+            (timing.heartbeat / 2).min(Duration::from_millis(20)) + round_trip + 3 * TICK
+        } else {
+            Duration::ZERO
+        };
         let spells = scenario.chaos.as_ref().is_some_and(|c| c.faults.contains(&ChaosFault::Loss));
         let announcements = if loss > 0.0 || spells {
             Duration::from_millis(1_100 + 2_200 + 4_400)
@@ -124,10 +132,20 @@ impl Bounds {
             None => 1,
         };
         let mature = timing.mature + cover;
-        let settle = mature + (scenario.balance.interval + handover) * rounds + cover;
+        let settle = mature + (scenario.balance.interval + handover + inquiry) * rounds + cover;
         let aftermath = timing.failure_timeout + round_trip + timing.heartbeat;
         let drift_overlap = drift_overlap(scenario);
-        Self { merge, cover, handover, notice, settle, aftermath, drift_overlap, loss: lost }
+        Self {
+            merge,
+            cover,
+            handover,
+            inquiry,
+            notice,
+            settle,
+            aftermath,
+            drift_overlap,
+            loss: lost,
+        }
     }
 }
 

@@ -154,7 +154,7 @@ impl<'a> World<'a> {
             let fences = fences.map(|(m, spec)| (spec.fences, Rc::clone(&m.oscillator))).collect();
             segment.fences = Fences::new(fences, scenario.fences.respawn, seed);
             segment.air.proxy = scenario.proxy_arp;
-            if scenario.safety.partition == Partition::Lan {
+            if scenario.safety.partition == Partition::Lan && nodes > 1 {
                 let timing = scenario.timing;
                 segment.signs = Some(Signs::new(nodes, timing.silence(), timing.heartbeat / 2));
             }

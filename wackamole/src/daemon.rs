@@ -278,7 +278,8 @@ fn stand_gate(config: &Config, vips: &BTreeSet<IpAddr>) -> Option<Gate> {
     }
 }
 
-/// How the segments of the VIPs are watched. Signs of life count under the policy that goes by them.
+/// How the segments of the VIPs are watched. Signs of life count under the policy that goes by them, and where somebody
+/// else could serve instead: a cluster of one serves whoever may come, on a segment that is empty yet.
 fn segment(config: &Config, me: &NodeDefinition, network: &UdpNetwork) -> SegmentConfig {
     let heartbeat = config.timing().heartbeat;
     let peers = config.nodes().iter().filter(|node| node.name != me.name);
@@ -287,7 +288,8 @@ fn segment(config: &Config, me: &NodeDefinition, network: &UdpNetwork) -> Segmen
         warn!(%error, "cannot see which interfaces heartbeats come in on; all are looked at");
         Vec::new()
     });
-    let by_life = config.safety().partition == Partition::Lan;
+    let somebody_else = config.nodes().iter().any(|node| node.name != me.name && !node.witness);
+    let by_life = config.safety().partition == Partition::Lan && somebody_else;
     SegmentConfig {
         heartbeat,
         vips: config.vips().iter().map(|vip| Arc::clone(&vip.vip)).collect(),

@@ -72,6 +72,8 @@ impl Check for Coverage {
                 Some(Some(set)) => set.contains(&root),
             };
             let served = !hears_others && !proxied && is_primary && members().any(serves);
+            let somebody_is_away = members().count() < component.len();
+            let inquiry = if somebody_is_away { glance.bounds.inquiry } else { Duration::ZERO };
             for vip in 0..self.vips {
                 let cell = &mut self.gaps[root * self.vips + vip];
                 let held = members().any(|node| glance.attends(node) && kernels.answers(node, vip))
@@ -85,7 +87,7 @@ impl Check for Coverage {
                 }
                 self.look_again = true;
                 let gap = cell.get_or_insert(Gap { since: glance.now, told: false });
-                let overdue = glance.now > gap.since + glance.bounds.handover;
+                let overdue = glance.now > gap.since + glance.bounds.handover + inquiry;
                 if overdue && glance.calm_for() > glance.bounds.cover && !gap.told {
                     gap.told = true;
                     let names: Vec<_> = members().map(|node| glance.node(node)).collect();

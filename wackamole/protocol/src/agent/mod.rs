@@ -147,6 +147,8 @@ struct AgentView {
 pub struct Agent {
     me: NodeId,
     ranks: Vec<NodeId>,
+    /// All nodes of the configuration that may hold VIPs.
+    holders: BTreeSet<NodeId>,
     weight: u32,
     /// It votes and holds nothing.
     witness: bool,
@@ -198,6 +200,7 @@ impl Agent {
         Self {
             me: config.me,
             ranks: config.nodes.iter().map(|node| node.id()).collect(),
+            holders: config.nodes.iter().filter(|n| !n.witness).map(|n| n.id()).collect(),
             weight,
             witness,
             mature_after: config.timing.mature,
@@ -330,14 +333,14 @@ impl Agent {
     }
 
     fn handle_released(&mut self, vip: VipId, generation: u64) {
+        let nobody_is_away = self.nobody_is_away();
         let Some(slot) = self.slots.get_mut(&vip) else { return };
         if generation < slot.changed_in || slot.local != Local::Leaving {
             return;
         }
         slot.local = Local::Absent;
         slot.error = None;
-        slot.free =
-            slot.other_holders.is_empty() && self.view.is_some() && slot.unservable.is_none();
+        slot.free = nobody_is_away && slot.other_holders.is_empty() && slot.unservable.is_none();
         let next = slot.owner.filter(|&owner| owner != self.me);
         let reason = if self.draining { Reason::Drain } else { slot.reason };
         self.event(Event::Released { vip, next, reason });
@@ -546,6 +549,12 @@ impl Agent {
 
     pub(crate) fn members(&self) -> &[MemberInfo] {
         self.view.as_ref().map_or(&[], |view| &view.members)
+    }
+
+    /// Every node that may hold VIPs is in our view: none of them answers for what the others have let go of.
+    fn nobody_is_away(&self) -> bool {
+        let present = |id: &NodeId| self.members().iter().any(|member| member.id == *id);
+        self.holders.iter().all(present)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

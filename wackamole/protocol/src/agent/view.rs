@@ -93,10 +93,13 @@ impl Agent {
             }
             VipList::Fingerprint(_) => Vec::new(),
         };
-        // Whoever is not among us any more may have taken what was free.
-        let nobody_vanished = before
-            .iter()
-            .all(|id| left.contains(id) || decision.members.iter().any(|member| member.id == *id));
+        // Whoever is not among us may have taken what was free or let go of: on a segment that the last holder did not
+        // see, and that may have come together with ours since. A leave is good for this change only, as whoever has left
+        // may start again where we do not hear it.
+        let is_member = |id: &NodeId| decision.members.iter().any(|member| member.id == *id);
+        let nobody_is_away = self.holders.iter().all(is_member);
+        let nobody_vanished =
+            before.iter().chain(&self.holders).all(|id| left.contains(id) || is_member(id));
         let member = |position: u8| decision.members.get(usize::from(position)).map(|m| m.id);
         for (vip, verdict) in listed.iter().zip(&decision.verdicts) {
             let owner = verdict.owner.and_then(member);
@@ -128,10 +131,11 @@ impl Agent {
                 _ if held_by_us => Permission::Owed,
                 _ => Permission::None,
             };
-            slot.free = others.is_empty() && (slot.free && nobody_vanished || all_left);
+            slot.free = others.is_empty() && nobody_vanished && (slot.free || all_left);
             slot.other_holders = others;
             // Those who said that they hold it confirm their releases, unless they say otherwise.
-            let to_be_confirmed = matches!(slot.permission, Permission::Awaiting(_));
+            let to_be_confirmed =
+                nobody_is_away && matches!(slot.permission, Permission::Awaiting(_));
             slot.cleared = slot.free || to_be_confirmed || precautions.none_for(vanished);
             slot.clear_from = vanished;
             // What we told as held may have been let go of since: then it is not kept but taken again.
@@ -294,13 +298,14 @@ impl Agent {
 
     fn apply_change(&mut self, change: &Change, now: Instant) {
         let (me, precautions) = (self.me, self.precautions);
+        let nobody_is_away = self.nobody_is_away();
         let Some(slot) = self.slots.get_mut(&change.vip) else { return };
         if change.to == me {
             let here = core::mem::take(&mut slot.early_permission);
             let clear = core::mem::replace(&mut slot.early_clear, false);
             // Whoever hands it over confirms the release first.
             let handed_over = change.from.is_some_and(|from| from != me);
-            let handed_over = handed_over && (clear || !here);
+            let handed_over = nobody_is_away && handed_over && (clear || !here);
             slot.cleared = handed_over || slot.free || precautions.none_for(None);
             slot.clear_from = None;
             slot.permission = match change.from {
@@ -325,6 +330,7 @@ impl Agent {
 
     fn handle_holding(&mut self, from: NodeId, holding: &Holding, now: Instant) {
         self.book_holding(from, holding, now);
+        let nobody_is_away = self.nobody_is_away();
         for vip in &holding.acquired {
             if let Some(slot) = self.slots.get_mut(vip) {
                 slot.other_holders.insert(from);
@@ -335,8 +341,10 @@ impl Agent {
         for released in &holding.released {
             if let Some(slot) = self.slots.get_mut(&released.vip) {
                 slot.other_holders.remove(&from);
-                slot.free =
-                    released.clear && slot.other_holders.is_empty() && slot.local == Local::Absent;
+                slot.free = nobody_is_away
+                    && released.clear
+                    && slot.other_holders.is_empty()
+                    && slot.local == Local::Absent;
             }
             if released.next == Some(self.me) {
                 self.receive_permission(from, released);
@@ -347,14 +355,15 @@ impl Agent {
 
     fn receive_permission(&mut self, from: NodeId, released: &HandedOver) {
         let (me, precautions) = (self.me, self.precautions);
+        let clear = released.clear && self.nobody_is_away();
         let Some(slot) = self.slots.get_mut(&released.vip) else { return };
         let Permission::Awaiting(others) = &mut slot.permission else {
             slot.early_permission |= slot.owner != Some(me);
-            slot.early_clear = released.clear;
+            slot.early_clear = clear;
             return;
         };
         others.remove(&from);
-        slot.cleared &= released.clear || precautions.none_for(None);
+        slot.cleared &= clear || precautions.none_for(None);
         if !others.is_empty() {
             return;
         }
