@@ -14,9 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use wackamole_protocol::config::NodeConfig;
-use wackamole_protocol::id::NodeId;
 use wackamole_protocol::mac::{Claim, MacAddress};
-use wackamole_protocol::node::AddressOutcome;
+use wackamole_protocol::node::{AddressOutcome, Wanted};
 use wackamole_protocol::time::{Deadline, Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
@@ -185,8 +184,8 @@ impl Reconciler {
     /// These VIPs shall be asked about on their segments, and no others; see [`wackamole_protocol::node::Output::Clear`].
     pub fn handle_clearing(
         &mut self,
-        suspected: &BTreeSet<VipId>,
-        wanted: &BTreeMap<VipId, Option<NodeId>>,
+        suspected: &BTreeMap<VipId, bool>,
+        wanted: &BTreeMap<VipId, Wanted>,
         now: Instant,
     ) {
         self.clearance.handle_sets(suspected, wanted, now);

@@ -11,13 +11,13 @@ mod tests;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-pub use crate::agent::AddressOutcome;
+pub use crate::agent::{AddressOutcome, Wanted};
 use crate::agent::{Agent, AgentOutput};
 use crate::config::NodeConfig;
 use crate::event::Event;
 pub use crate::group::Destination;
 use crate::group::{Group, GroupOutput};
-use crate::id::{Incarnation, NodeId};
+use crate::id::Incarnation;
 use crate::names::Names;
 use crate::time::{Deadline, Duration, Instant};
 use crate::vip::VipId;
@@ -48,10 +48,11 @@ pub enum Output {
     /// Ask the segment about these; the whole sets. Only under [`crate::config::Partition::Lan`], or with a fence command.
     Clear {
         /// Their holder is suspected, and this node would be their heir: begin to probe, so that it costs no time later.
-        suspected: BTreeSet<VipId>,
+        /// With whether some other node that is away may want it as well.
+        suspected: BTreeMap<VipId, bool>,
         /// This node owns them, and nobody has confirmed to have released them: tell [`AddressOutcome::Cleared`] as soon as
-        /// they may be acquired. With the node that held them and vanished, if it is known.
-        wanted: BTreeMap<VipId, Option<NodeId>>,
+        /// they may be acquired.
+        wanted: BTreeMap<VipId, Wanted>,
     },
     /// Put this record on the disk, in the place of the one before, and call [`Node::handle_saved`].
     Save {

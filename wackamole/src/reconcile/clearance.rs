@@ -10,7 +10,7 @@ use std::sync::Arc;
 use wackamole_protocol::config::{NodeConfig, Partition};
 use wackamole_protocol::id::NodeId;
 use wackamole_protocol::mac::{Claim, MacAddress};
-use wackamole_protocol::node::AddressOutcome;
+use wackamole_protocol::node::{AddressOutcome, Wanted};
 use wackamole_protocol::time::{Deadline, Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
@@ -28,6 +28,8 @@ struct Inquiry {
     wanted_since: Option<Instant>,
     /// The node that held it and vanished.
     from: Option<NodeId>,
+    /// Nodes that are away may want it too, and may find it free as soon as we do.
+    rivals: bool,
     probe_at: Instant,
     /// The probe that is about to go out.
     probing: Option<u64>,
@@ -38,6 +40,8 @@ struct Inquiry {
     heard_until: Option<Instant>,
     /// When somebody used it last, of those who did since it is to be acquired.
     used_at: Option<Instant>,
+    /// When somebody with a lower address asked about it last.
+    rivalled_at: Option<Instant>,
     /// Who answered last.
     answered_by: Option<MacAddress>,
     /// Who that was, as told.
@@ -52,15 +56,26 @@ enum Fencing {
     Done,
 }
 
+/// For how long is waited for what.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    /// Whether segments are probed at all.
+    probes: bool,
+    /// Between two probes, usually.
+    pace: Duration,
+    /// For an answer to a probe.
+    answer: Duration,
+    /// For whoever has answered before, since its last answer.
+    patience: Duration,
+    /// For everything, if it is answered or not.
+    all: Option<Duration>,
+}
+
 /// All inquiries under way.
 #[derive(Debug)]
 pub(super) struct Clearance {
-    probes: bool,
     fences: bool,
-    wait_max: Option<Duration>,
-    pace: Duration,
-    answer_within: Duration,
-    patience: Duration,
+    waits: Waits,
     names: BTreeMap<NodeId, String>,
     inquiries: BTreeMap<VipId, Inquiry>,
     fencings: BTreeMap<NodeId, Fencing>,
@@ -70,12 +85,14 @@ impl Clearance {
     pub(super) fn new(config: &NodeConfig) -> Self {
         let heartbeat = config.timing.heartbeat;
         Self {
-            probes: config.safety.partition == Partition::Lan,
             fences: config.safety.fences_nodes,
-            wait_max: config.safety.lan_wait_max,
-            pace: heartbeat,
-            answer_within: (heartbeat / 2).min(ANSWER_MAX),
-            patience: config.timing.failure_timeout,
+            waits: Waits {
+                probes: config.safety.partition == Partition::Lan,
+                pace: heartbeat,
+                answer: (heartbeat / 2).min(ANSWER_MAX),
+                patience: config.timing.failure_timeout,
+                all: config.safety.lan_wait_max,
+            },
             names: config.nodes.iter().map(|node| (node.id(), node.name.clone())).collect(),
             inquiries: BTreeMap::new(),
             fencings: BTreeMap::new(),
@@ -85,25 +102,31 @@ impl Clearance {
     /// These shall be asked about, and no others.
     pub(super) fn handle_sets(
         &mut self,
-        suspected: &BTreeSet<VipId>,
-        wanted: &BTreeMap<VipId, Option<NodeId>>,
+        suspected: &BTreeMap<VipId, bool>,
+        wanted: &BTreeMap<VipId, Wanted>,
         now: Instant,
     ) {
-        self.inquiries.retain(|vip, _| suspected.contains(vip) || wanted.contains_key(vip));
-        for &vip in suspected.iter().chain(wanted.keys()) {
+        self.inquiries.retain(|vip, _| suspected.contains_key(vip) || wanted.contains_key(vip));
+        for &vip in suspected.keys().chain(wanted.keys()) {
             let inquiry = self.inquiries.entry(vip).or_insert(Inquiry {
                 wanted_since: None,
                 from: None,
+                rivals: false,
                 probe_at: now,
                 probing: None,
                 unanswered_since: None,
                 heard_until: None,
                 used_at: None,
+                rivalled_at: None,
                 answered_by: None,
                 told: None,
             });
+            inquiry.rivals = wanted.get(&vip).map_or_else(
+                || suspected.get(&vip).is_some_and(|&rivals| rivals),
+                |wanted| !wanted.handed_over,
+            );
             match wanted.get(&vip) {
-                Some(&from) => {
+                Some(&Wanted { from, .. }) => {
                     if inquiry.wanted_since.is_none() {
                         inquiry.wanted_since = Some(now);
                         // Only from now on an answer says that somebody lives there.
@@ -134,9 +157,13 @@ impl Clearance {
         now: Instant,
     ) {
         let Some(inquiry) = self.inquiries.get_mut(&vip) else { return };
-        // Of two that want it and find nobody the one with the lower address takes it; the other asks again.
-        let gives_way = claim == Claim::Uses || by < ours && inquiry.wanted_since.is_some();
-        if gives_way {
+        // Of two that want it and find nobody the one with the lower address takes it. The other asks again, and waits
+        // until a heartbeat has passed without a question: whoever wants it asks once in each.
+        let rivalled = claim == Claim::Wants && by < ours && inquiry.rivals;
+        if rivalled {
+            inquiry.rivalled_at = Some(now);
+        }
+        if claim == Claim::Uses || rivalled {
             inquiry.unanswered_since = None;
             inquiry.answered_by = Some(by);
         }
@@ -179,10 +206,11 @@ impl Clearance {
             ticket
         };
         for (&vip, inquiry) in &mut self.inquiries {
-            if self.probes && inquiry.probe_due(self.answer_within).is_some_and(|at| now >= at) {
+            if self.waits.probes && inquiry.probe_due(self.waits.answer).is_some_and(|at| now >= at)
+            {
                 let Some(vip) = vips(vip) else { continue };
                 inquiry.probing = Some(submit(Action::Probe(vip)));
-                inquiry.probe_at = now + self.pace;
+                inquiry.probe_at = now + self.waits.pace;
             }
             if let (Some(_), Some(by)) = (inquiry.wanted_since, inquiry.answered_by)
                 && inquiry.unanswered_since.is_none()
@@ -193,11 +221,10 @@ impl Clearance {
             }
         }
         self.fence(&mut submit, now);
-        let (probes, wait_max) = (self.probes, self.wait_max);
-        let (within, patience) = (self.answer_within, self.patience);
+        let waits = self.waits;
         let fencings = &self.fencings;
         let clear = self.inquiries.iter().filter(|(_, inquiry)| {
-            inquiry.clear_at(probes, within, patience, wait_max).is_some_and(|at| now >= at)
+            inquiry.clear_at(&waits).is_some_and(|at| now >= at)
                 && inquiry
                     .from
                     .is_none_or(|node| !self.fences || fencings.get(&node) == Some(&Fencing::Done))
@@ -235,13 +262,11 @@ impl Clearance {
     /// When something is due.
     pub(super) fn poll_timeout(&self) -> Deadline {
         let inquiries = self.inquiries.values().flat_map(|inquiry| {
-            let probe = inquiry.probe_due(self.answer_within).filter(|_| self.probes);
+            let probe = inquiry.probe_due(self.waits.answer).filter(|_| self.waits.probes);
             let fenced = inquiry.from.is_none_or(|node| {
                 !self.fences || self.fencings.get(&node) == Some(&Fencing::Done)
             });
-            let clear = inquiry
-                .clear_at(self.probes, self.answer_within, self.patience, self.wait_max)
-                .filter(|_| fenced);
+            let clear = inquiry.clear_at(&self.waits).filter(|_| fenced);
             [probe, clear]
         });
         let fencings = self.fencings.values().map(|fencing| match fencing {
@@ -277,20 +302,18 @@ impl Inquiry {
 
     /// When the segment counts as free, if no answer comes before. Whoever answered when its lease was over for sure is a
     /// machine that lives: it is given up like any other, after a failure timeout. One lost frame must not be enough.
-    fn clear_at(
-        &self,
-        probes: bool,
-        within: Duration,
-        patience: Duration,
-        wait_max: Option<Duration>,
-    ) -> Option<Instant> {
+    fn clear_at(&self, waits: &Waits) -> Option<Instant> {
         let wanted_since = self.wanted_since?;
-        if !probes {
+        if !waits.probes {
             return Some(wanted_since);
         }
-        let given_up = self.used_at.map_or(wanted_since, |at| at + patience);
-        let unanswered = self.silent_since(within).map(|at| at.max(given_up));
-        let enough = wait_max.map(|wait| wanted_since + wait);
+        let given_up = self.used_at.map_or(wanted_since, |at| at + waits.patience);
+        // A rival that asks and asks, and takes nothing, is not waited for for ever.
+        let undisputed = self.rivalled_at.map_or(wanted_since, |at| {
+            (at + waits.pace + waits.answer).min(wanted_since + 2 * waits.patience)
+        });
+        let unanswered = self.silent_since(waits.answer).map(|at| at.max(given_up).max(undisputed));
+        let enough = waits.all.map(|wait| wanted_since + wait);
         [unanswered, enough].into_iter().flatten().min()
     }
 }

@@ -13,7 +13,7 @@ use crate::mac::MacAddress;
 use crate::time::Instant;
 use crate::vip::VipId;
 
-use super::{Agent, AgentOutput, Local};
+use super::{Agent, AgentOutput, Local, Wanted};
 
 /// What is done before an address is acquired whose release nobody has confirmed.
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +42,13 @@ impl Agent {
     /// Tells what is to be asked about, if that changed.
     pub(super) fn restate_clearing(&mut self) {
         let (me, frozen) = (self.me, self.frozen || self.gave_up);
-        let wanted: BTreeMap<VipId, Option<NodeId>> = self
+        let wanted: BTreeMap<VipId, Wanted> = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.wants_clearing(me, frozen))
-            .map(|(&vip, slot)| (vip, slot.clear_from))
+            .map(|(&vip, slot)| {
+                (vip, Wanted { from: slot.clear_from, handed_over: slot.handed_over })
+            })
             .collect();
         for (vip, slot) in &mut self.slots {
             if !wanted.contains_key(vip) && !frozen {
@@ -64,13 +66,14 @@ impl Agent {
     /// Members are suspected: whoever would be their heir begins to probe, so that it costs no time if they are gone.
     pub fn handle_suspects(&mut self, suspects: BTreeSet<NodeId>) {
         self.suspects = suspects;
-        self.suspected = if self.precautions.probes { self.prospects() } else { BTreeSet::new() };
+        self.suspected = if self.precautions.probes { self.prospects() } else { BTreeMap::new() };
         self.restate_clearing();
     }
 
     /// The VIPs that would be ours if the suspects were gone, by what we know of the others. If the coordinator decides
-    /// otherwise its choice probes a moment later; nothing but time depends on this.
-    fn prospects(&self) -> BTreeSet<VipId> {
+    /// otherwise its choice probes a moment later; nothing but time depends on this. With each, whether a node that we do
+    /// not hear may want it too: members agree who is the heir, and pay no heed to each other's guesses.
+    fn prospects(&self) -> BTreeMap<VipId, bool> {
         let members: Vec<Member> = self
             .members()
             .iter()
@@ -102,10 +105,15 @@ impl Agent {
             .collect();
         let lost =
             |vip: &VipId| self.slots[vip].owner.is_some_and(|owner| self.suspects.contains(&owner));
+        let away = |id: &&NodeId| {
+            self.suspects.contains(*id) || self.members().iter().all(|member| member.id != **id)
+        };
+        let away: BTreeSet<NodeId> = self.holders.iter().filter(away).copied().collect();
+        let rivals = |vip: &VipId| away.iter().any(|&id| self.slots[vip].owner != Some(id));
         assign(&members, &candidates)
             .into_iter()
             .filter(|(vip, ownership)| ownership.owner == self.me && lost(vip))
-            .map(|(vip, _)| vip)
+            .map(|(vip, _)| (vip, rivals(&vip)))
             .collect()
     }
 
@@ -186,6 +194,7 @@ impl Agent {
             slot.unservable.clone_from(&why_not);
             // Whoever does not hear its segment does not know who takes what it lets go.
             slot.free &= why_not.is_none();
+            slot.let_go &= why_not.is_none();
             if why_not.is_some() && self.precautions.probes {
                 slot.cleared = false;
             }

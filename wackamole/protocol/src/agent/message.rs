@@ -122,8 +122,12 @@ pub(crate) struct Change {
 /// What happened to the sender's addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holding {
+    /// The last update that the sender had followed by then.
+    pub(crate) number: u64,
     pub(crate) acquired: Vec<VipId>,
     pub(crate) released: Vec<HandedOver>,
+    /// The sender owns them and has the permission, and cannot use it: somebody else may be given it.
+    pub(crate) declined: Vec<VipId>,
 }
 
 /// A confirmed release. It is the permission to acquire, for exactly one node.

@@ -99,6 +99,15 @@ pub enum AddressOutcome {
     },
 }
 
+/// Why a VIP is not known to be free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The node that held it and vanished, if it is to be taken over from one.
+    pub from: Option<NodeId>,
+    /// Its holder has released it. Whoever asks about it too has heard that one until now, and waits for longer than we do.
+    pub handed_over: bool,
+}
+
 /// What the agent wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentOutput {
@@ -111,10 +120,10 @@ pub enum AgentOutput {
     },
     /// Ask the segment about these; see [`crate::node::Output::Clear`].
     Clear {
-        /// A prospective heir's.
-        suspected: BTreeSet<VipId>,
-        /// To be acquired as soon as they are clear, and from whom.
-        wanted: BTreeMap<VipId, Option<NodeId>>,
+        /// A prospective heir's, and whether it has rivals.
+        suspected: BTreeMap<VipId, bool>,
+        /// To be acquired as soon as they are clear.
+        wanted: BTreeMap<VipId, Wanted>,
     },
     /// Announce these VIPs once more: an overlap was possible.
     Announce {
@@ -178,8 +187,8 @@ pub struct Agent {
     /// Which segment-side precautions this cluster takes.
     precautions: Precautions,
     suspects: BTreeSet<NodeId>,
-    suspected: BTreeSet<VipId>,
-    to_clear: (BTreeSet<VipId>, BTreeMap<VipId, Option<NodeId>>),
+    suspected: BTreeMap<VipId, bool>,
+    to_clear: (BTreeMap<VipId, bool>, BTreeMap<VipId, Wanted>),
     holding: Holding,
     outputs: VecDeque<AgentOutput>,
 }
@@ -223,7 +232,7 @@ impl Agent {
             announce: BTreeSet::new(),
             precautions: Precautions::new(config),
             suspects: BTreeSet::new(),
-            suspected: BTreeSet::new(),
+            suspected: BTreeMap::new(),
             to_clear: Default::default(),
             holding: Holding::default(),
             outputs: VecDeque::new(),
@@ -296,6 +305,7 @@ impl Agent {
                 }));
                 if given_up {
                     self.report(now);
+                    self.decline();
                 }
             }
             AddressOutcome::Cleared { vip } => self.handle_cleared(vip),
@@ -333,14 +343,16 @@ impl Agent {
     }
 
     fn handle_released(&mut self, vip: VipId, generation: u64) {
-        let nobody_is_away = self.nobody_is_away();
+        let (has_view, nobody_is_away) = (self.view.is_some(), self.nobody_is_away());
         let Some(slot) = self.slots.get_mut(&vip) else { return };
         if generation < slot.changed_in || slot.local != Local::Leaving {
             return;
         }
         slot.local = Local::Absent;
         slot.error = None;
-        slot.free = nobody_is_away && slot.other_holders.is_empty() && slot.unservable.is_none();
+        // Whoever does not hear its segment does not know who takes what it lets go.
+        slot.let_go = has_view && slot.other_holders.is_empty() && slot.unservable.is_none();
+        slot.free = slot.let_go && nobody_is_away;
         let next = slot.owner.filter(|&owner| owner != self.me);
         let reason = if self.draining { Reason::Drain } else { slot.reason };
         self.event(Event::Released { vip, next, reason });
@@ -457,8 +469,29 @@ impl Agent {
             && (self.gave_up || self.slots.values().all(|slot| slot.owner != Some(self.me)))
     }
 
-    /// Recomputes the desired set and tells it if it changed.
+    /// Recomputes the desired set and tells it if it changed, and what follows from it.
     fn restate_desired(&mut self) {
+        self.restate_held();
+        self.restate_clearing();
+        self.decline();
+    }
+
+    /// Tells of which VIPs we have the permission and cannot use it.
+    fn decline(&mut self) {
+        let frozen = self.frozen || self.view.is_none();
+        for (&vip, slot) in &mut self.slots {
+            let declines = !frozen
+                && slot.owner == Some(self.me)
+                && slot.permission == Permission::Here
+                && slot.is_unable();
+            if declines && !slot.declined {
+                self.holding.declined.push(vip);
+            }
+            slot.declined = declines;
+        }
+    }
+
+    fn restate_held(&mut self) {
         let desired: BTreeSet<VipId> = if self.gave_up {
             BTreeSet::new()
         } else {
@@ -469,7 +502,6 @@ impl Agent {
                 .collect()
         };
         if desired == self.desired {
-            self.restate_clearing();
             return;
         }
         self.generation += 1;
@@ -488,7 +520,6 @@ impl Agent {
         }
         self.desired.clone_from(&desired);
         self.outputs.push_back(AgentOutput::Hold { generation: self.generation, vips: desired });
-        self.restate_clearing();
     }
 
     /// Tells the coordinator what changed about this node.
@@ -518,10 +549,11 @@ impl Agent {
 
     /// Tells everybody in the view what our kernel answers for. The releases among it are permissions.
     fn tell_holding(&mut self, now: Instant) {
-        let holding = core::mem::take(&mut self.holding);
+        let mut holding = core::mem::take(&mut self.holding);
         if holding == Holding::default() {
             return;
         }
+        holding.number = self.assignment_number();
         if self.view.is_none() {
             return;
         }

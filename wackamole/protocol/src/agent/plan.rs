@@ -1,8 +1,9 @@
 //! The coordinator's book: who is a member, who has what, which moves are under way.
 //!
 //! Exists only on the coordinator of a view and is thrown away with the view. A VIP is moved again only after its owner
-//! has said that it holds it, or that it cannot: so there is at most one hand-over of a VIP at a time, and the permission
-//! to hold it is in one place or in one message.
+//! has said that it holds it, or that it has the permission and cannot use it: so there is at most one hand-over of a VIP at
+//! a time, and the permission to hold it is in one place or in one message. Whatever somebody said as an earlier owner does
+//! not count, however late it comes: each says which update it had followed by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ pub(crate) struct Plan {
     /// Sorted by VIP.
     candidates: Vec<Candidate>,
     owners: BTreeMap<VipId, Ownership>,
+    /// The update that made the owner, if it was not the decision.
+    owned_by: BTreeMap<VipId, u64>,
     /// The owner has not said yet that it holds the VIP.
     moving: BTreeSet<VipId>,
     /// Under way when something changed about the members: to be judged again on arrival.
@@ -97,6 +100,7 @@ impl Plan {
             members,
             candidates,
             owners: BTreeMap::new(),
+            owned_by: BTreeMap::new(),
             moving: BTreeSet::new(),
             judge_again: BTreeSet::new(),
             number: 0,
@@ -156,11 +160,6 @@ impl Plan {
             inability_changed = true;
             if unable {
                 candidate.unable.insert(position);
-                if self.owners.get(&candidate.vip).is_some_and(|o| o.owner == from) {
-                    // It has the permission and cannot use it: it can hand it on.
-                    self.moving.remove(&candidate.vip);
-                    candidate.held_by = only(position);
-                }
             } else {
                 candidate.unable.remove(position);
             }
@@ -177,13 +176,16 @@ impl Plan {
     pub(crate) fn handle_holding(&mut self, from: NodeId, holding: &Holding) -> Option<Update> {
         let position = self.position(from)?;
         let mut due = false;
-        for vip in &holding.acquired {
-            if self.owners.get(vip).is_some_and(|ownership| ownership.owner == from) {
-                self.moving.remove(vip);
-                due |= self.judge_again.remove(vip);
-                if let Ok(index) = self.candidates.binary_search_by_key(vip, |c| c.vip) {
-                    self.candidates[index].held_by = only(position);
-                }
+        let declined = holding.declined.iter().map(|vip| (vip, true));
+        for (vip, declined) in holding.acquired.iter().map(|vip| (vip, false)).chain(declined) {
+            let owns = self.owners.get(vip).is_some_and(|ownership| ownership.owner == from);
+            if !owns || holding.number < self.owned_by.get(vip).copied().unwrap_or(0) {
+                continue;
+            }
+            let moved = self.moving.remove(vip);
+            due |= self.judge_again.remove(vip) || declined && moved;
+            if let Ok(index) = self.candidates.binary_search_by_key(vip, |c| c.vip) {
+                self.candidates[index].held_by = only(position);
             }
         }
         if !due {
@@ -242,12 +244,13 @@ impl Plan {
     }
 
     fn update(&mut self, changes: Vec<Change>) -> Update {
+        self.number += 1;
         for change in &changes {
             let ownership = Ownership { owner: change.to, reason: change.reason };
             self.owners.insert(change.vip, ownership);
+            self.owned_by.insert(change.vip, self.number);
             self.moving.insert(change.vip);
         }
-        self.number += 1;
         Update { number: self.number, members: self.members.clone(), changes }
     }
 

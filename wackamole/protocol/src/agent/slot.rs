@@ -63,6 +63,10 @@ pub(crate) struct Slot {
     pub(crate) free: bool,
     /// We have held it and confirmed the release in this view, so whoever gets the permission from us need not ask.
     pub(crate) let_go: bool,
+    /// We own it because its last holder has released it, or is about to: nobody else may have found it free.
+    pub(crate) handed_over: bool,
+    /// We have the permission and have said that we cannot use it.
+    pub(crate) declined: bool,
     /// The node that held it and vanished, if it is to be taken over from one.
     pub(crate) clear_from: Option<NodeId>,
     /// Somebody else answers for it on its segment.
@@ -97,6 +101,8 @@ impl Slot {
             cleared: false,
             free: false,
             let_go: false,
+            handed_over: false,
+            declined: false,
             clear_from: None,
             occupied_by: None,
             contested_by: None,

@@ -106,7 +106,7 @@ fn update(agent: &mut Agent, number: u64, vip: VipId, from: usize, to: usize) {
 
 fn release_of(agent: &mut Agent, from: usize, vip: VipId, next: usize) {
     let released = vec![HandedOver { vip, next: Some(node(next)), clear: true }];
-    let holding = AgentMessage::Holding(Holding { acquired: vec![], released });
+    let holding = AgentMessage::Holding(Holding { released, ..Holding::default() });
     agent.handle_message(node(from), &wire::encode(&holding), now());
 }
 

@@ -120,6 +120,7 @@ impl Agent {
             let others: BTreeSet<NodeId> = holders.into_iter().filter(|&h| h != me).collect();
             slot.early_permission = false;
             slot.let_go = false;
+            slot.declined = false;
             slot.permission = match owner {
                 Some(owner) if owner == me => {
                     if others.is_empty() {
@@ -134,9 +135,10 @@ impl Agent {
             slot.free = others.is_empty() && nobody_vanished && (slot.free || all_left);
             slot.other_holders = others;
             // Those who said that they hold it confirm their releases, unless they say otherwise.
-            let to_be_confirmed =
-                nobody_is_away && matches!(slot.permission, Permission::Awaiting(_));
-            slot.cleared = slot.free || to_be_confirmed || precautions.none_for(vanished);
+            slot.handed_over = all_left || matches!(slot.permission, Permission::Awaiting(_));
+            slot.cleared = slot.free
+                || nobody_is_away && matches!(slot.permission, Permission::Awaiting(_))
+                || precautions.none_for(vanished);
             slot.clear_from = vanished;
             // What we told as held may have been let go of since: then it is not kept but taken again.
             let kept = matches!(slot.local, Local::Wanted | Local::Held) || owner != Some(me);
@@ -207,6 +209,7 @@ impl Agent {
                 slot.early_permission = false;
                 slot.other_holders.clear();
                 slot.free = false;
+                slot.handed_over = false;
                 slot.cleared = false;
             }
             self.set_owner(vip, None, Reason::NoView, now);
@@ -276,6 +279,8 @@ impl Agent {
         if self.frozen || view.id.coordinator != from || update.number <= view.number {
             return;
         }
+        // What happened before this update is told as such.
+        self.tell_holding(now);
         self.apply(update, now);
     }
 
@@ -304,9 +309,9 @@ impl Agent {
             let here = core::mem::take(&mut slot.early_permission);
             let clear = core::mem::replace(&mut slot.early_clear, false);
             // Whoever hands it over confirms the release first.
-            let handed_over = change.from.is_some_and(|from| from != me);
-            let handed_over = nobody_is_away && handed_over && (clear || !here);
-            slot.cleared = handed_over || slot.free || precautions.none_for(None);
+            slot.handed_over = change.from.is_some_and(|from| from != me) && (clear || !here);
+            slot.cleared =
+                nobody_is_away && slot.handed_over || slot.free || precautions.none_for(None);
             slot.clear_from = None;
             slot.permission = match change.from {
                 Some(from) if from != me && !here => Permission::Awaiting(BTreeSet::from([from])),
@@ -355,15 +360,16 @@ impl Agent {
 
     fn receive_permission(&mut self, from: NodeId, released: &HandedOver) {
         let (me, precautions) = (self.me, self.precautions);
-        let clear = released.clear && self.nobody_is_away();
+        let nobody_is_away = self.nobody_is_away();
         let Some(slot) = self.slots.get_mut(&released.vip) else { return };
         let Permission::Awaiting(others) = &mut slot.permission else {
             slot.early_permission |= slot.owner != Some(me);
-            slot.early_clear = clear;
+            slot.early_clear = released.clear;
             return;
         };
         others.remove(&from);
-        slot.cleared &= clear || precautions.none_for(None);
+        slot.handed_over &= released.clear;
+        slot.cleared &= released.clear && nobody_is_away || precautions.none_for(None);
         if !others.is_empty() {
             return;
         }

@@ -1,5 +1,7 @@
 //! What is asked of the segment before an address is acquired, and what is done about others who use it.
 
+use wackamole_protocol::id::NodeId;
+
 use super::*;
 
 const LOW: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -15,7 +17,11 @@ fn claim(reconciler: &mut Reconciler, by: MacAddress, claim: Claim, at: Instant)
 }
 
 fn want(reconciler: &mut Reconciler, id: VipId, from: Option<NodeId>, at: Instant) {
-    reconciler.handle_clearing(&BTreeSet::new(), &BTreeMap::from([(id, from)]), at);
+    reconciler.handle_clearing(
+        &BTreeMap::new(),
+        &BTreeMap::from([(id, Wanted { from, handed_over: false })]),
+        at,
+    );
 }
 
 /// Lets every probe go out at once, those too that wait since `from`, and runs the timers. Returns how many there were.
@@ -49,7 +55,7 @@ fn send_probes(reconciler: &mut Reconciler, now: Instant) -> usize {
 #[test]
 fn a_prospective_heir_that_nobody_answers_loses_no_time() {
     let (mut reconciler, id) = lan();
-    reconciler.handle_clearing(&BTreeSet::from([id]), &BTreeMap::new(), start());
+    reconciler.handle_clearing(&BTreeMap::from([(id, false)]), &BTreeMap::new(), start());
     let probes = run(&mut reconciler, start(), start() + ms(199));
     assert_eq!(probes, 2);
     assert_eq!(outcomes(&mut reconciler), []);
@@ -143,7 +149,7 @@ fn a_lost_answer_takes_nothing_away_from_a_machine_that_lives() {
 #[test]
 fn an_answer_before_the_lease_was_over_for_sure_costs_no_time() {
     let (mut reconciler, id) = lan();
-    reconciler.handle_clearing(&BTreeSet::from([id]), &BTreeMap::new(), start());
+    reconciler.handle_clearing(&BTreeMap::from([(id, false)]), &BTreeMap::new(), start());
     send_probes(&mut reconciler, start());
     claim(&mut reconciler, LOW, Claim::Uses, start() + ms(1));
     run(&mut reconciler, start() + ms(2), start() + ms(89));
@@ -184,13 +190,59 @@ fn of_two_that_probe_the_lower_address_goes_first() {
 }
 
 #[test]
+fn whoever_asked_before_the_lease_was_over_goes_first_if_it_may_be_a_rival() {
+    for rivals in [true, false] {
+        let (mut reconciler, id) = lan();
+        reconciler.handle_clearing(&BTreeMap::from([(id, rivals)]), &BTreeMap::new(), start());
+        run(&mut reconciler, start(), start() + ms(90));
+        claim(&mut reconciler, LOW, Claim::Wants, start() + ms(90));
+        want(&mut reconciler, id, None, start() + ms(100));
+        run(&mut reconciler, start() + ms(100), start() + ms(209));
+        let cleared = outcomes(&mut reconciler).contains(&AddressOutcome::Cleared { vip: id });
+        assert_eq!(cleared, !rivals);
+
+        run(&mut reconciler, start() + ms(209), start() + ms(231));
+        let cleared = outcomes(&mut reconciler).contains(&AddressOutcome::Cleared { vip: id });
+        assert_eq!(cleared, rivals, "it asks no more");
+    }
+}
+
+#[test]
+fn whoever_is_handed_a_vip_does_not_wait_for_rivals() {
+    let (mut reconciler, id) = lan();
+    let wanted = BTreeMap::from([(id, Wanted { from: None, handed_over: true })]);
+    reconciler.handle_clearing(&BTreeMap::new(), &wanted, start());
+    send_probes(&mut reconciler, start());
+    claim(&mut reconciler, LOW, Claim::Wants, start() + ms(5));
+    run(&mut reconciler, start(), start() + ms(20));
+
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+}
+
+#[test]
+fn a_rival_that_asks_for_ever_is_not_waited_for() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    for beat in 0..8 {
+        let at = start() + ms(100 * beat);
+        claim(&mut reconciler, LOW, Claim::Wants, at);
+        run(&mut reconciler, at, at + ms(99));
+        assert!(!outcomes(&mut reconciler).contains(&AddressOutcome::Cleared { vip: id }));
+    }
+    claim(&mut reconciler, LOW, Claim::Wants, start() + ms(800));
+    run(&mut reconciler, start() + ms(800), start() + ms(930));
+    assert!(outcomes(&mut reconciler).contains(&AddressOutcome::Cleared { vip: id }));
+}
+
+#[test]
 fn a_node_that_vanished_is_fenced_before_anything_is_taken_over_from_it() {
     let mut config = config(2, Partition::Component);
     config.safety.fences_nodes = true;
     let b = config.nodes[1].id();
     let mut reconciler = Reconciler::new(&config);
-    let wanted = BTreeMap::from([(vip(0).id(), Some(b)), (vip(1).id(), Some(b))]);
-    reconciler.handle_clearing(&BTreeSet::new(), &wanted, start());
+    let from_b = Wanted { from: Some(b), handed_over: false };
+    let wanted = BTreeMap::from([(vip(0).id(), from_b), (vip(1).id(), from_b)]);
+    reconciler.handle_clearing(&BTreeMap::new(), &wanted, start());
     let first = reconciler.poll_work().expect("one command for both");
     assert!(matches!(&first.action, Action::FenceNode(name) if name == "b"));
     assert!(reconciler.poll_work().is_none());

@@ -29,7 +29,7 @@ fn inherit(agent: &mut Agent, epoch: u64, left: &[usize]) {
 }
 
 fn acquired_by(agent: &mut Agent, from: usize, vip: VipId) {
-    let holding = AgentMessage::Holding(Holding { acquired: vec![vip], released: vec![] });
+    let holding = AgentMessage::Holding(Holding { acquired: vec![vip], ..Holding::default() });
     agent.handle_message(node(from), &wire::encode(&holding), now());
 }
 
@@ -52,7 +52,8 @@ fn what_a_vanished_member_held_is_acquired_when_it_is_clear() {
         install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
         inherit(&mut agent, 2, &[]);
         assert!(desires(&agent).is_empty(), "{partition:?} {fences_nodes}");
-        assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], Some(node(2)))]));
+        let from_c = Wanted { from: Some(node(2)), handed_over: false };
+        assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], from_c)]));
         cleared(&mut agent, vips[0]);
         assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
     }
@@ -140,4 +141,67 @@ fn what_cannot_be_served_from_here_is_let_go_of() {
     let why_not = Some("no sign of life".to_owned());
     agent.handle_addresses(AddressOutcome::Servable { vips: vec![vips[0]], why_not }, now());
     assert!(desires(&agent).is_empty());
+}
+
+#[test]
+fn what_was_held_here_is_handed_on_as_clear() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    inherit(&mut agent, 1, &[]);
+    cleared(&mut agent, vips[0]);
+    held(&mut agent, vips[0]);
+    update(&mut agent, 1, vips[0], ME, 0);
+    told(&mut agent, 0);
+
+    released(&mut agent, vips[0]);
+
+    let clear: Vec<HandedOver> = told(&mut agent, 0)
+        .into_iter()
+        .flat_map(|message| match message {
+            AgentMessage::Holding(holding) => holding.released,
+            _ => vec![],
+        })
+        .collect();
+    assert_eq!(clear, [HandedOver { vip: vips[0], next: Some(node(0)), clear: true }]);
+}
+
+#[test]
+fn while_a_node_is_away_it_may_have_what_was_handed_over() {
+    for away in [false, true] {
+        let (mut agent, vips) = agent_under(Partition::Lan, false);
+        install(&mut agent, 1, &[(Some(0), &[0]), (None, &[]), (None, &[])]);
+        let members = &members(&agent)[..if away { 2 } else { 3 }];
+        let from = Some(node(0));
+        let change = Change { vip: vips[0], from, to: node(ME), reason: Reason::Balance };
+        let update = Update { number: 1, members: members.to_vec(), changes: vec![change] };
+        agent.handle_message(node(0), &wire::encode(&AgentMessage::Update(update)), now());
+
+        release_of(&mut agent, 0, vips[0], ME);
+
+        assert_eq!(desires(&agent).is_empty(), away);
+        let asked = Wanted { from: None, handed_over: true };
+        let wanted = BTreeMap::from_iter(away.then_some((vips[0], asked)));
+        assert_eq!(agent.to_clear.1, wanted);
+    }
+}
+
+#[test]
+fn a_prospective_heir_has_rivals_while_others_than_the_holder_are_away() {
+    for (suspects, members, rivals) in [(&[0][..], 3, false), (&[0, 2], 3, true), (&[0], 2, true)] {
+        let (mut agent, vips) = agent_under(Partition::Lan, false);
+        let s_first = |owner| Verdict { owner, reason: Reason::Kept, holders: vec![0] };
+        let verdicts = vips.iter().map(|_| s_first(Some(0))).collect();
+        let members = members_of(&agent, members);
+        let vips = VipList::Fingerprint(agent.fingerprint());
+        let decision = wire::encode(&Decision { vips, members, verdicts });
+        agent.handle_view(view(1), &decision, &BTreeSet::new(), now());
+
+        agent.handle_suspects(suspects.iter().map(|&i| node(i)).collect());
+
+        let prospects = &agent.to_clear.0;
+        assert!(!prospects.is_empty() && prospects.values().all(|&has| has == rivals));
+    }
+}
+
+fn members_of(agent: &Agent, count: usize) -> Vec<MemberInfo> {
+    members(agent).into_iter().take(count).collect()
 }
