@@ -85,6 +85,8 @@ impl Glance<'_> {
     /// The daemon runs, is not paused or leaving, and has run long enough to own VIPs.
     pub fn is_mature(&self, node: usize) -> bool {
         let Daemon::Running(since) = self.segment.daemons[node] else { return false };
+        // While its machine was stopped the daemon's clock stood still.
+        let since = self.segment.thawed[node].map_or(since, |thawed| thawed.max(since));
         !self.segment.leaving[node]
             && !self.scenario.nodes[node].witness
             && self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature

@@ -49,16 +49,18 @@ impl Primary {
             self.spread(&components, glance);
             self.seen.clone_from(&components);
         }
-        // Where some hear each other in one direction only, any part of the component may become primary.
+        // Where some hear each other in one direction only, any part of the component may become primary: also one that is larger and
+        // must not, as members agree on the largest view that they can have before they ask who was in the last primary.
         let links = &glance.segment.links;
         let clique = |set: &Set| set.iter().all(|&a| set.iter().all(|&b| links.two_way(a, b)));
-        if !components.iter().all(clique) {
+        let two_way = components.iter().all(clique);
+        if !two_way {
             self.candidates.clear();
         }
         if !calm {
             return None;
         }
-        if self.candidates.is_empty() && components == [all.clone()] {
+        if self.candidates.is_empty() && two_way && components == [all.clone()] {
             self.candidates.push(all);
         }
         let decides = |set: &&Set| {

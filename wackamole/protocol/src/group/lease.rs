@@ -112,9 +112,17 @@ impl Group {
             return end;
         }
         if members().next().is_none() {
-            return now + self.whole_promise();
+            return self.lease_alone(now, in_contact);
         }
         now + (self.whole_promise() / 2).max(self.timing.heartbeat) + self.safety.release_margin
+    }
+
+    /// Nobody has promised anything. Whoever hears us, in another view or in none, takes us for dead no sooner than a failure
+    /// timeout after the last heartbeat that it has heard: the last one that it echoed, or else the last one that we sent.
+    fn lease_alone(&self, now: Instant, in_contact: impl Fn(&&Peer) -> bool) -> Instant {
+        let heard = self.peers.values().filter(in_contact).filter_map(|peer| peer.echoed_at);
+        let sent = self.sent.iter().map(|&(_, at)| at).next_back();
+        heard.chain(sent).min().unwrap_or(now) + self.whole_promise()
     }
 
     /// Any other primary view has among its members one of every set that could decide for ours: as long as the promises

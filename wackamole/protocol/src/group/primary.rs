@@ -267,13 +267,15 @@ impl Group {
         attempt.form(&mut votes.record).is_ok()
     }
 
-    /// The proposal is given up, and an attempt with it: nobody will ever hear of its install.
+    /// The proposal is given up, and an attempt with it: nobody will ever hear of its install. That is written, though
+    /// nothing waits for it: an attempt that a restart finds on the disk binds until all of its voters are heard.
     pub(super) fn drop_proposal(&mut self) {
         self.proposal = None;
         if let Some(votes) = &mut self.votes
             && let Some(attempt) = votes.attempt.take()
         {
             attempt.abandon(&mut votes.record);
+            self.save_record();
         }
     }
 
