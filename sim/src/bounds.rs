@@ -60,7 +60,11 @@ impl Bounds {
                 })
                 .fold(base, f64::max)
         };
-        let lost = probability(scenario.wires.loss, Knob::Loss);
+        let lost = if scenario.spells_of_loss {
+            scenario.wires.loss
+        } else {
+            probability(scenario.wires.loss, Knob::Loss)
+        };
         let loss = lost.max(probability(scenario.wires.corrupt, Knob::Corrupt)).min(0.9);
         let late = if probability(scenario.wires.reorder, Knob::Reorder) > 0.0 {
             scenario.wires.reorder_delay.max
@@ -120,7 +124,8 @@ impl Bounds {
         } else {
             Duration::ZERO
         };
-        let spells = scenario.chaos.as_ref().is_some_and(|c| c.faults.contains(&ChaosFault::Loss));
+        let spells = scenario.spells_of_loss
+            || scenario.chaos.as_ref().is_some_and(|c| c.faults.contains(&ChaosFault::Loss));
         let announcements = if loss > 0.0 || spells {
             Duration::from_millis(1_100 + 2_200 + 4_400)
         } else {

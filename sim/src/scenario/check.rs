@@ -154,6 +154,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         seeds,
         latency,
         wires: wires(&source, &written, latency)?,
+        spells_of_loss: written.network.spells_of_loss,
         neighbour_timeout: written
             .network
             .neighbour_timeout

@@ -7,6 +7,7 @@ mod check;
 pub mod plan;
 pub mod schema;
 pub mod text;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct Scenario {
     pub latency: Span,
     /// What the wires do to datagrams; its extra delay comes from `latency`.
     pub wires: Impairment,
+    /// Losses that steps cause are spells: bounds do not reckon with them, and nothing is bounded meanwhile.
+    pub spells_of_loss: bool,
     /// After how long a client gives up a neighbour.
     pub neighbour_timeout: Duration,
     /// Heartbeats go to a multicast group.
@@ -240,6 +243,11 @@ impl Scenario {
     /// It says something wrong.
     pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
         check::check(file, text)
+    }
+
+    /// The text of a file that says the same.
+    pub fn text(&self) -> String {
+        write::write(self)
     }
 
     /// The same story under another policy, which its name then says.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use wackamole_protocol::time::Duration;
 
 use super::schema::ChaosFault;
-use super::{ChaosSpec, Scenario};
+use super::{ChaosSpec, Scenario, StepSpec};
 use crate::fault::Fault;
 use crate::netem::Knob;
 use crate::rng::{Rng, Span};
@@ -14,32 +14,67 @@ use crate::segment::Net;
 /// What happens when, in order.
 pub fn plan(scenario: &Scenario, seed: u64) -> Vec<(Duration, Fault)> {
     let mut rng = Rng::new(seed, "plan");
-    let mut events = Vec::new();
     let mut starts: BTreeMap<Duration, Vec<usize>> = BTreeMap::new();
-    for (node, spec) in scenario.nodes.iter().enumerate() {
-        if let Some(start) = spec.start {
-            starts.entry(start.draw_ticks(&mut rng)).or_default().push(node);
+    for (node, start) in starts_of(scenario, &mut rng).into_iter().enumerate() {
+        if let Some(start) = start {
+            starts.entry(start).or_default().push(node);
         }
     }
-    events.extend(starts.into_iter().map(|(at, nodes)| (at, Fault::Restart(nodes))));
+    let mut events: Vec<(Duration, Fault)> =
+        starts.into_iter().map(|(at, nodes)| (at, Fault::Restart(nodes))).collect();
+    events.extend(happenings(scenario, &mut rng));
+    events.sort_by_key(|(at, _)| *at);
+    events
+}
+
+/// The same story with nothing left to chance: every step once and at its time, chaos as steps. With the same seed it takes
+/// the same course.
+pub fn spell_out(scenario: &Scenario, seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed, "plan");
+    let mut plain = scenario.clone();
+    for (node, start) in plain.nodes.iter_mut().zip(starts_of(scenario, &mut rng)) {
+        node.start = start.map(Span::exactly);
+    }
+    let mut events = happenings(scenario, &mut rng);
+    events.sort_by_key(|(at, _)| *at);
+    let once = |(at, fault)| StepSpec {
+        at: Span::exactly(at),
+        every: Span::exactly(Duration::ZERO),
+        times: 1,
+        fault,
+    };
+    plain.steps = events.into_iter().map(once).collect();
+    plain.spells_of_loss |=
+        plain.chaos.take().is_some_and(|chaos| chaos.faults.contains(&ChaosFault::Loss));
+    plain.seeds = 1;
+    plain
+}
+
+/// When each machine is switched on, if it is.
+fn starts_of(scenario: &Scenario, rng: &mut Rng) -> Vec<Option<Duration>> {
+    scenario.nodes.iter().map(|node| Some(node.start?.draw_ticks(rng))).collect()
+}
+
+/// What happens apart from that, in no order.
+fn happenings(scenario: &Scenario, rng: &mut Rng) -> Vec<(Duration, Fault)> {
+    let mut events = Vec::new();
     for step in &scenario.steps {
-        let mut at = step.at.draw(&mut rng);
+        let mut at = step.at.draw(rng);
         for _ in 0..step.times {
             events.push((at, step.fault.clone()));
-            at += step.every.draw(&mut rng);
+            at += step.every.draw(rng);
         }
     }
     if let Some(chaos) = &scenario.chaos {
         let course = Chaos {
             spec: chaos,
-            rng: &mut rng,
+            rng,
             health: vec![Health::Up; scenario.nodes.len()],
             own_segment: scenario.own_segment,
             loss: scenario.wires.loss,
         };
         events.extend(course.unfold(scenario.vips.len()));
     }
-    events.sort_by_key(|(at, _)| *at);
     events
 }
 

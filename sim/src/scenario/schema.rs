@@ -137,6 +137,10 @@ pub struct Network {
     pub corrupt: Option<Spanned<f64>>,
     /// By how much overtaken and duplicated datagrams are late; default `2ms..20ms`.
     pub reorder_delay: Option<Written<Span>>,
+    /// Losses that steps cause are spells, as those of `[chaos]`: bounds do not reckon with them, and nothing is bounded while
+    /// they last.
+    #[serde(default)]
+    pub spells_of_loss: bool,
     /// After how long a client gives up a neighbour that does not answer; default `3s`.
     pub neighbour_timeout: Option<Written<Duration>>,
     /// Heartbeats go to a multicast group.
