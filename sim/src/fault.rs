@@ -124,6 +124,36 @@ impl Fault {
         }
     }
 
+    /// What kind of fault it is, in the words of a timeline.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::PowerLoss(_) => "power loss",
+            Self::Kill(_) => "kill -9",
+            Self::Restart(_) => "start",
+            Self::Stop(_) => "stop (SIGTERM)",
+            Self::Pause(_) => "pause (SIGSTOP)",
+            Self::Resume(_) => "resume (SIGCONT)",
+            Self::KillGuardian(_) => "kill -9 of the guardian",
+            Self::PauseGuardian(_) => "pause of the guardian",
+            Self::ResumeGuardian(_) => "resume of the guardian",
+            Self::PauseMachine(_) => "machine stopped by its host",
+            Self::ResumeMachine(_) => "machine goes on",
+            Self::DiskLost(_) => "disk lost",
+            Self::PortDead(..) => "port silently dead",
+            Self::CarrierLost(..) => "carrier lost",
+            Self::PortBack(..) => "port back",
+            Self::Partition(Net::Segment, _) => "partition of the segment",
+            Self::Partition(..) => "partition",
+            Self::Cut { .. } => "one-way cut",
+            Self::HealAll(_) | Self::Heal(..) => "heal",
+            Self::Impair { .. } => "loss and the like",
+            Self::Latency(_) => "latency",
+            Self::Drift { .. } => "clock drift",
+            Self::AddressError { .. } => "address work goes wrong",
+            Self::FlushAddress { .. } => "addresses deleted by hand",
+        }
+    }
+
     /// A few words for a timeline.
     pub fn describe(&self, stations: &[String], vips: &[String]) -> String {
         let list = |nodes: &[usize]| {

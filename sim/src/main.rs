@@ -5,12 +5,16 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use sim::explore::{self, Course};
 use sim::narrate::Narrator;
 use sim::scenario::{Scenario, policy_word};
+use sim::shrink::{self, Failing};
 use sim::stopwatch::Stopwatch;
 use sim::sweep::{Seeds, Summary, sweep};
 use sim::{picture, report, world};
@@ -28,6 +32,10 @@ struct Cli {
 enum Verb {
     /// Run scenarios and report in a table what clients saw and which promises were broken.
     Run(Run),
+    /// Draw worlds from numbers, one after the other, and look for one in which a promise is broken; shrink what is found.
+    Explore(Explore),
+    /// Shrink a run that breaks a promise to the smallest scenario that still does.
+    Shrink(Shrink),
     /// Measure how many seconds are simulated per second of one core, with five nodes.
     Bench,
 }
@@ -63,6 +71,62 @@ struct Run {
     json: bool,
 }
 
+#[derive(Args)]
+struct Explore {
+    /// These seeds, `A..B` with both ends, or the first `N`; 1000 unless --for is given.
+    #[arg(long, value_parser = seeds)]
+    seeds: Option<RangeInclusive<u64>>,
+    /// Until so much time has passed, such as `90s` or `10m`.
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    time: Option<Duration>,
+    /// Only under these partition policies.
+    #[arg(long, value_delimiter = ',', value_parser = policy)]
+    policies: Vec<Partition>,
+    /// How many worlds at a time; one per core unless given.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
+    /// Where the shrunk scenarios of at most five failures are written.
+    #[arg(long, value_name = "DIR", default_value = "scenarios/regressions")]
+    keep: PathBuf,
+    /// Do not shrink.
+    #[arg(long)]
+    no_shrink: bool,
+    /// Write the scenario of this seed to standard output, and run nothing.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time"])]
+    show: Option<u64>,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Shrink {
+    /// The scenario file.
+    scenario: PathBuf,
+    /// The seed with which it fails.
+    #[arg(long)]
+    seed: u64,
+    /// Under this partition policy instead of the one that it names.
+    #[arg(long, value_parser = policy)]
+    policy: Option<Partition>,
+    /// Where to write it; to standard output unless given.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// At most so many runs.
+    #[arg(long, default_value_t = SHRINK_RUNS)]
+    runs: usize,
+}
+
+/// Enough for a run of some hundred faults.
+const SHRINK_RUNS: usize = 600;
+/// More failures of one exploration than that are not shrunk: they are likely to be the same few.
+const SHRUNK_MAX: usize = 5;
+
+fn time(text: &str) -> Result<Duration, String> {
+    sim::scenario::text::parse_duration(text)
+        .map(|time| Duration::from_micros(time.as_micros() as u64))
+}
+
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let complaint =
         || format!("found `{text}`, expected a number such as `50` or a range such as `1..50`");
@@ -85,6 +149,8 @@ fn policy(text: &str) -> Result<Partition, String> {
 fn main() -> ExitCode {
     let verdict = match Cli::parse().command {
         Verb::Run(options) => run(&options),
+        Verb::Explore(options) => explore(&options),
+        Verb::Shrink(options) => shrink(&options),
         Verb::Bench => bench(),
     };
     match verdict {
@@ -115,7 +181,7 @@ fn run(options: &Run) -> anyhow::Result<bool> {
         (None, None) => Seeds::Default,
     };
     let stopwatch = Stopwatch::start();
-    let summaries = sweep(&scenarios, &seeds, jobs(options));
+    let summaries = sweep(&scenarios, &seeds, jobs(options.jobs));
     let rows = report::rows(&scenarios, &summaries);
     let good = summaries.iter().all(|summary| summary.violations.is_empty());
     let text = if options.json {
@@ -166,8 +232,100 @@ fn show(scenarios: &[Scenario], seed: u64, options: &Run) -> anyhow::Result<bool
     Ok(good)
 }
 
-fn jobs(options: &Run) -> NonZeroUsize {
-    options.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+fn explore(options: &Explore) -> anyhow::Result<bool> {
+    let policies = if options.policies.is_empty() {
+        vec![Partition::Component, Partition::Lan, Partition::Quorum]
+    } else {
+        options.policies.clone()
+    };
+    if let Some(seed) = options.show {
+        print(&explore::draw(seed, &policies).text())?;
+        return Ok(true);
+    }
+    let seeds = options.seeds.clone().or(options.time.is_none().then_some(1..=1_000));
+    let course = Course {
+        first: seeds.as_ref().map_or(1, |seeds| *seeds.start()),
+        count: seeds.map(|seeds| seeds.end() - seeds.start() + 1),
+        time: options.time,
+        jobs: jobs(options.jobs),
+        policies,
+    };
+    let tally = explore::explore(&course);
+    print(&if options.json { tally.json()? } else { tally.text() })?;
+    if !options.json {
+        for failing in &tally.failures {
+            let Failing { seed, check, at, sentence, .. } = failing;
+            print(&format!("seed {seed}: {:.3}s {check}: {sentence}", at.as_secs_f64()))?;
+        }
+        if tally.failures.is_empty() {
+            print("all promises kept")?;
+        }
+    }
+    if !options.no_shrink {
+        for failing in tally.failures.iter().take(SHRUNK_MAX) {
+            let file =
+                options.keep.join(format!("explore-{}-{}.toml", failing.seed, failing.check));
+            std::fs::create_dir_all(&options.keep)
+                .with_context(|| format!("cannot make {}", options.keep.display()))?;
+            let found_by = format!("exploration, seed {}", failing.seed);
+            keep(failing.clone(), SHRINK_RUNS, &found_by, Some(&file))?;
+        }
+    }
+    Ok(tally.failures.is_empty())
+}
+
+fn shrink(options: &Shrink) -> anyhow::Result<bool> {
+    let mut scenario = Scenario::load(&options.scenario)?;
+    if let Some(policy) = options.policy {
+        scenario = scenario.under(policy);
+    }
+    let Some(failing) = Failing::find(&scenario, options.seed, None) else {
+        bail!("{} keeps every promise with seed {}", options.scenario.display(), options.seed);
+    };
+    let found_by = format!("{}, seed {}", scenario.name, options.seed);
+    keep(failing, options.runs, &found_by, options.output.as_ref())?;
+    Ok(true)
+}
+
+/// Shrinks a failure and writes it where it can be committed.
+fn keep(
+    failing: Failing,
+    runs: usize,
+    found_by: &str,
+    file: Option<&PathBuf>,
+) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(runs as u64);
+    if let Ok(style) = ProgressStyle::with_template("shrinking: {pos} runs, at most {len}  {msg}") {
+        bar.set_style(style);
+    }
+    let small = shrink::shrink(failing, runs, &mut |runs, best| {
+        bar.set_position(runs as u64);
+        let Scenario { nodes, vips, .. } = &best.scenario;
+        bar.set_message(format!(
+            "{} faults, {} nodes, {} VIPs",
+            best.faults(),
+            nodes.len(),
+            vips.len()
+        ));
+    });
+    bar.finish_and_clear();
+    let text = small.text(found_by);
+    let Some(file) = file else { return print(&text) };
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    let Scenario { nodes, vips, .. } = &small.scenario;
+    print(&format!(
+        "shrunk to {} faults, {} nodes and {} VIPs: {}\nreproduce: cargo xtask simulate {} --seed {} --trace",
+        small.faults(),
+        nodes.len(),
+        vips.len(),
+        small.sentence,
+        file.display(),
+        small.seed
+    ))
+}
+
+fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
+    given.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// What `bench` runs: five nodes, idle and in chaos.

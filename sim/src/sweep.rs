@@ -48,7 +48,7 @@ pub enum Seeds {
 impl Seeds {
     fn of(&self, scenario: &Scenario) -> RangeInclusive<u64> {
         match self {
-            Self::Default => 1..=scenario.seeds,
+            Self::Default => scenario.seed.map_or(1..=scenario.seeds, |seed| seed..=seed),
             Self::Range(range) => range.clone(),
         }
     }

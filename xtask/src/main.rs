@@ -30,7 +30,8 @@ enum Task {
     Demo,
     /// Check and test everything.
     Test,
-    /// Run scenarios in the simulator; takes the arguments of `sim run`.
+    /// Run scenarios in the simulator; takes the arguments of `sim run`. Or `simulate explore …`: look for worlds in which a
+    /// promise is broken. Or `simulate shrink …`: find the smallest scenario that still fails.
     #[command(disable_help_flag = true)]
     Simulate {
         /// Scenario files or directories, and options; `--help` shows them.

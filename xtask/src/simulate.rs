@@ -1,4 +1,5 @@
-//! `cargo xtask simulate`: the simulator's release build, with the arguments of its `run` command.
+//! `cargo xtask simulate`: the simulator's release build, with the arguments of its `run` command, or `explore` or `shrink` and
+//! those of that command.
 
 use std::process::{Command, ExitCode};
 
@@ -6,8 +7,14 @@ use anyhow::{Context, Result};
 
 use crate::cargo;
 
-/// Runs `sim run`. Paths are relative to the workspace's root.
+/// What `cargo xtask simulate` understands beside scenarios and their options.
+const COMMANDS: [&str; 2] = ["explore", "shrink"];
+
+/// Runs `sim run`, unless the first argument names another command. Paths are relative to the workspace's root.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    if arguments.first().is_some_and(|first| COMMANDS.contains(&first.as_str())) {
+        return simulator(arguments);
+    }
     simulator(&[&["run".to_owned()], arguments].concat())
 }
 

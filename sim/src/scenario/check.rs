@@ -152,6 +152,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         vips: vips(&source, &written, &known)?,
         duration,
         seeds,
+        seed: written.seed,
         latency,
         wires: wires(&source, &written, latency)?,
         spells_of_loss: written.network.spells_of_loss,

@@ -43,6 +43,8 @@ pub struct Scenario {
     pub duration: Duration,
     /// With how many seeds it is run unless told otherwise.
     pub seeds: u64,
+    /// With this seed, and only with it, unless told otherwise.
+    pub seed: Option<u64>,
     /// One-way latency in whole milliseconds.
     pub latency: Span,
     /// What the wires do to datagrams; its extra delay comes from `latency`.

@@ -30,6 +30,8 @@ pub struct File {
     pub duration: Spanned<Written<Duration>>,
     /// With how many seeds it is run unless the command line says otherwise.
     pub seeds: Option<Spanned<u64>>,
+    /// The one seed with which it is run unless the command line says otherwise: what it shows needs that one.
+    pub seed: Option<u64>,
     /// Under which partition policies it is run, each as a row of its own, out of `component`, `lan` and `quorum`; the one
     /// of `[safety]` unless given.
     #[serde(default)]

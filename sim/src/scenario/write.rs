@@ -63,7 +63,10 @@ impl Text<'_> {
         self.entry("vips", list(scenario.vips.iter().map(|vip| vip.vip.name())));
         self.entry("clients", list(&scenario.clients));
         self.entry("duration", time(scenario.duration));
-        self.entry("seeds", scenario.seeds);
+        match scenario.seed {
+            Some(seed) => self.entry("seed", seed),
+            None => self.entry("seeds", scenario.seeds),
+        }
         let policies = scenario.policies.iter().map(|&policy| policy_word(policy));
         self.entry_if(!scenario.policies.is_empty(), "policies", list(policies));
     }
