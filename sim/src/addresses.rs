@@ -192,6 +192,9 @@ impl SimAddresses {
     }
 }
 
+/// What sending a probe takes.
+const PROBE: Duration = Duration::from_micros(20);
+
 impl Addresses for SimAddresses {
     fn submit(&self, work: Work) {
         let vip = match &work.action {
@@ -209,6 +212,9 @@ impl Addresses for SimAddresses {
             // A process of its own, which nothing else waits for.
             let takes = self.pace.fence.as_ref().map(|c| c.takes.draw(&mut worker.rng));
             world_time() + takes.unwrap_or_default()
+        } else if let Action::Probe(_) = &work.action {
+            // A thread of its own sends many in the time of one address operation.
+            world_time() + PROBE
         } else {
             let started = worker.busy_until.max(world_time());
             worker.busy_until = started + self.pace.operation.draw(&mut worker.rng);

@@ -82,6 +82,9 @@ struct Overlap {
     since: Duration,
     /// Two parts served when it began, or met.
     excused: bool,
+    /// What is left of the fences of a dead or paused daemon ends it by then; a better one that comes back later, such as
+    /// a guardian that goes on, needs no less time than that.
+    fenced_by: Duration,
     told: bool,
 }
 
@@ -252,13 +255,22 @@ impl Exclusivity {
         let known = self.overlaps.get(&key).copied();
         let began = known.map_or(now, |overlap| overlap.began);
         let Verdict { kind, until, why } = self.verdict(key, began, known, glance);
-        let mut overlap =
-            known.unwrap_or(Overlap { began, kind, since: now, excused: false, told: false });
+        let mut overlap = known.unwrap_or(Overlap {
+            began,
+            kind,
+            since: now,
+            excused: false,
+            fenced_by: Duration::ZERO,
+            told: false,
+        });
         if overlap.kind != kind {
             self.measure(&overlap, now);
             (overlap.kind, overlap.since) = (kind, now);
         }
         overlap.excused |= matches!(kind, Kind::Split | Kind::Merge);
+        if kind == Kind::Unattended {
+            overlap.fenced_by = overlap.fenced_by.max(until.unwrap_or_default());
+        }
         let forbidden = until.is_some_and(|until| now > until) || kind == Kind::Forbidden;
         if forbidden && !overlap.told {
             overlap.told = true;
@@ -318,9 +330,10 @@ impl Exclusivity {
             if allowed == Duration::ZERO {
                 return forbidden(began, glance);
             }
+            let fenced_by = known.map_or(Duration::ZERO, |overlap| overlap.fenced_by);
             return Verdict {
                 kind: Kind::Unattended,
-                until: Some(since + allowed),
+                until: Some((since + allowed).max(fenced_by)),
                 why: "a daemon is dead or paused",
             };
         }
@@ -337,7 +350,10 @@ impl Exclusivity {
         };
         let met = match glance.scenario.safety.partition {
             Partition::Component => parts_met.is_some(),
-            Partition::Lan => self.joining(key, began, glance) || self.lossy(began, glance),
+            // Also where their segment is in parts: they serve both, and hear it now.
+            Partition::Lan => {
+                self.joining(key, began, glance) || self.lossy(began, glance) || parts_met.is_some()
+            }
             Partition::Quorum => false,
         };
         // A daemon that starts or resumes may find an overlap, but may not make one.

@@ -392,6 +392,7 @@ impl Group {
         }
         self.evaluate(now);
         self.renew_lease(now);
+        self.write_off_attempts(now);
         self.send_due_heartbeats(now);
     }
 

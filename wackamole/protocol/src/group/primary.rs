@@ -29,6 +29,9 @@ pub(super) struct Votes {
     accepted: Option<(u64, Formed)>,
     /// The agent's state for the ballot that was accepted, which waits for the disk.
     unsent: Option<(ViewId, Vec<u8>)>,
+    /// Attempts were given up since the record was written last, and when that is written.
+    to_write_off: bool,
+    write_off_at: Option<Instant>,
     /// Our vote is given away, as soon as this ticket is on the disk.
     giving: Option<u64>,
     given: bool,
@@ -53,6 +56,8 @@ impl Votes {
             attempt: None,
             accepted: None,
             unsent: None,
+            to_write_off: false,
+            write_off_at: None,
             giving: None,
             given: false,
             inherited_until: Instant::ORIGIN,
@@ -125,6 +130,8 @@ impl Group {
             votes.saving.pop_front();
             votes.stored = votes.stored.max(accepted);
         }
+        // Whoever waited with a proposal may go on.
+        self.dirty |= votes.saving.is_empty();
         let stored = votes.stored;
         let mut told = None;
         if votes.giving.take_if(|giving| *giving <= ticket).is_some() {
@@ -267,16 +274,34 @@ impl Group {
         attempt.form(&mut votes.record).is_ok()
     }
 
-    /// The proposal is given up, and an attempt with it: nobody will ever hear of its install. That is written, though
-    /// nothing waits for it: an attempt that a restart finds on the disk binds until all of its voters are heard.
+    /// The proposal is given up, and an attempt with it: nobody will ever hear of its install.
     pub(super) fn drop_proposal(&mut self) {
         self.proposal = None;
         if let Some(votes) = &mut self.votes
             && let Some(attempt) = votes.attempt.take()
         {
             attempt.abandon(&mut votes.record);
+            votes.to_write_off = true;
+        }
+    }
+
+    /// Writes down that attempts were given up, once there have been none for a while: what a restart finds on the disk binds
+    /// until all of its voters are heard. Nothing waits for it.
+    pub(super) fn write_off_attempts(&mut self, now: Instant) {
+        let quiet = self.timing.failure_timeout;
+        let Some(votes) = &mut self.votes else { return };
+        if !votes.to_write_off || votes.attempt.is_some() {
+            votes.write_off_at = None;
+        } else if now >= *votes.write_off_at.get_or_insert(now + quiet) {
+            (votes.to_write_off, votes.write_off_at) = (false, None);
             self.save_record();
         }
+    }
+
+    /// A record is on its way to the disk. Until it is there this node does not say all that it knows, and its claims lack
+    /// it: whoever knows more would refuse, and a disk that is slower than the proposals would never catch up.
+    pub(super) fn is_writing(&self) -> bool {
+        self.votes.as_ref().is_some_and(|votes| !votes.saving.is_empty())
     }
 
     /// A primary view is installed here. Returns whether it is primary by what this node knows: not if it has heard of a

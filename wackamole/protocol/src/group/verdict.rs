@@ -315,11 +315,12 @@ impl Group {
         }
         let wanted_since = *self.wanted_since.get_or_insert(now);
         match self.proposal_due(&target, wanted_since) {
-            Some(at) if now >= at => self.propose(target, now),
+            Some(at) if now >= at && !self.is_writing() => self.propose(target, now),
             other => {
-                // Pairs and settling times are looked at again while anything is amiss.
+                // Pairs, settling times and the disk are looked at again while anything is amiss.
                 let again = now + self.timing.heartbeat / 2;
-                self.attempt_at = Some(other.map_or(again, |at| at.min(again)));
+                let due = other.filter(|&at| at > now);
+                self.attempt_at = Some(due.map_or(again, |at| at.min(again)));
             }
         }
     }
