@@ -19,7 +19,9 @@ use crate::clock::{Oscillator, SimClock, world_time};
 use crate::disk::{Platter, SimDisk};
 use crate::gate::Gate;
 use crate::journal::What;
+use crate::links::Station;
 use crate::network::SimNetwork;
+use crate::reach::SimReach;
 use crate::rng::{Rng, Span};
 use crate::segment::{Daemon, SharedSegment};
 use wackamole::env::Clock;
@@ -36,6 +38,8 @@ pub struct Parts {
     pub pace: Pace,
     /// How long its disk takes to make a record safe.
     pub sync: Span,
+    /// Which station has to answer it, if any.
+    pub witness: Option<Station>,
 }
 
 /// A machine and the handles on the daemon that runs on it.
@@ -185,6 +189,13 @@ impl Machine {
             rng,
         );
         let disk = SimDisk::new(self.platter.clone(), self.parts.sync, disk_rng);
+        let reach = SimReach::new(
+            self.node,
+            self.parts.witness,
+            Rc::clone(&segment),
+            SimClock::start(Rc::clone(&self.oscillator)),
+            &self.config.timing,
+        );
         let (sender, mut commands) = mpsc::channel(1);
         *self.commands.borrow_mut() = Some(sender);
         let shutdown = Rc::new(Notify::new());
@@ -206,6 +217,7 @@ impl Machine {
             &clock,
             &addresses,
             &disk,
+            &reach,
             &mut commands,
             &mut observe,
             shutdown.notified(),

@@ -20,6 +20,7 @@ mod lifetime;
 mod namespace;
 mod network;
 mod probe;
+mod reach;
 mod release;
 mod speed;
 mod victim;
@@ -145,6 +146,12 @@ fn main() -> ExitCode {
             survives_the_absence_of_its_address,
             hears_its_multicast_group_over_ipv4,
             hears_its_multicast_group_over_ipv6;
+        reach:
+            is_seen_to_end_and_to_come_back,
+            of_one_address_is_enough_and_each_is_told,
+            needs_a_route_and_finds_a_new_one,
+            is_not_given_up_for_a_late_look,
+            is_not_shown_by_what_came_before_a_stop;
         speed:
             takeover_of_a_thousand_vips,
             takeover_of_a_thousand_ipv6_vips;
