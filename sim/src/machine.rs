@@ -168,12 +168,15 @@ impl Machine {
         let network =
             SimNetwork::bind(self.node, self.config.multicast, Rc::clone(&segment)).await?;
         let clock = SimClock::start(Rc::clone(&self.oscillator));
+        let first_question; // the witness is asked out of step with the heartbeats
         let (incarnation, rng, disk_rng) = {
             let mut rng = self.rng.borrow_mut();
             // As the state directory counts: at least the time in seconds.
             let seconds = turmoil::sim_elapsed().unwrap_or_default().as_secs() as u32;
             self.starts.set((self.starts.get() + 1).max(seconds));
-            let incarnation = Incarnation::new(self.starts.get(), rng.next() as u32);
+            let nonce = rng.next() as u32;
+            first_question = self.config.timing.heartbeat * (nonce % 1024) / 1024;
+            let incarnation = Incarnation::new(self.starts.get(), nonce);
             (incarnation, Rng::new(rng.next(), "worker"), Rng::new(rng.next(), "disk"))
         };
         self.incarnation.set(Some(incarnation));
@@ -195,6 +198,7 @@ impl Machine {
             Rc::clone(&segment),
             SimClock::start(Rc::clone(&self.oscillator)),
             &self.config.timing,
+            first_question,
         );
         let (sender, mut commands) = mpsc::channel(1);
         *self.commands.borrow_mut() = Some(sender);
