@@ -30,6 +30,7 @@ pub mod netem;
 pub mod network;
 pub mod panics;
 pub mod picture;
+pub mod reach;
 pub mod report;
 pub mod rng;
 pub mod scenario;

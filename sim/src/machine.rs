@@ -19,7 +19,9 @@ use crate::clock::{Oscillator, SimClock, world_time};
 use crate::disk::{Platter, SimDisk};
 use crate::gate::Gate;
 use crate::journal::What;
+use crate::links::Station;
 use crate::network::SimNetwork;
+use crate::reach::SimReach;
 use crate::rng::{Rng, Span};
 use crate::segment::{Daemon, SharedSegment};
 use wackamole::env::Clock;
@@ -36,6 +38,8 @@ pub struct Parts {
     pub pace: Pace,
     /// How long its disk takes to make a record safe.
     pub sync: Span,
+    /// Which station has to answer it, if any.
+    pub witness: Option<Station>,
 }
 
 /// A machine and the handles on the daemon that runs on it.
@@ -164,12 +168,15 @@ impl Machine {
         let network =
             SimNetwork::bind(self.node, self.config.multicast, Rc::clone(&segment)).await?;
         let clock = SimClock::start(Rc::clone(&self.oscillator));
+        let first_question; // the witness is asked out of step with the heartbeats
         let (incarnation, rng, disk_rng) = {
             let mut rng = self.rng.borrow_mut();
             // As the state directory counts: at least the time in seconds.
             let seconds = turmoil::sim_elapsed().unwrap_or_default().as_secs() as u32;
             self.starts.set((self.starts.get() + 1).max(seconds));
-            let incarnation = Incarnation::new(self.starts.get(), rng.next() as u32);
+            let nonce = rng.next() as u32;
+            first_question = self.config.timing.heartbeat * (nonce % 1024) / 1024;
+            let incarnation = Incarnation::new(self.starts.get(), nonce);
             (incarnation, Rng::new(rng.next(), "worker"), Rng::new(rng.next(), "disk"))
         };
         self.incarnation.set(Some(incarnation));
@@ -185,6 +192,14 @@ impl Machine {
             rng,
         );
         let disk = SimDisk::new(self.platter.clone(), self.parts.sync, disk_rng);
+        let reach = SimReach::new(
+            self.node,
+            self.parts.witness,
+            Rc::clone(&segment),
+            SimClock::start(Rc::clone(&self.oscillator)),
+            &self.config.timing,
+            first_question,
+        );
         let (sender, mut commands) = mpsc::channel(1);
         *self.commands.borrow_mut() = Some(sender);
         let shutdown = Rc::new(Notify::new());
@@ -206,6 +221,7 @@ impl Machine {
             &clock,
             &addresses,
             &disk,
+            &reach,
             &mut commands,
             &mut observe,
             shutdown.notified(),

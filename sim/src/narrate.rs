@@ -247,6 +247,9 @@ impl<'a> Narrator<'a> {
                 Event::ForcedPrimary => {
                     ("view", format!("{} is forced to be primary", self.node(*node)))
                 }
+                Event::Reach { answering } => {
+                    ("reach", format!("{} {}", self.node(*node), reach(answering.is_empty())))
+                }
                 Event::BalanceRound { moves } => {
                     ("balance", format!("{} moves {moves} VIPs", self.node(*node)))
                 }
@@ -313,6 +316,7 @@ impl<'a> Narrator<'a> {
             }
             Event::PeerLeft { peer } => format!("{} has left", node(peer)),
             Event::ForcedPrimary => "is forced to be the primary view".to_owned(),
+            Event::Reach { answering } => reach(answering.is_empty()).to_owned(),
             Event::Proposed { ballot, members } => {
                 format!("proposes {} {}", self.names.view(*ballot), self.names.set(members))
             }
@@ -411,6 +415,10 @@ impl<'a> Narrator<'a> {
     fn vip(&self, vip: usize) -> &str {
         self.scenario.vips[vip].vip.name()
     }
+}
+
+fn reach(nobody: bool) -> &'static str {
+    if nobody { "does not reach the witness any more" } else { "reaches the witness" }
 }
 
 fn time(at: Duration) -> String {

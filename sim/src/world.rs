@@ -30,6 +30,7 @@ use crate::journal::{Entry, What};
 use crate::machine::{Machine, Parts};
 use crate::network::{PORT, node_address};
 use crate::panics;
+use crate::reach::WITNESS;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::scenario::plan::plan;
@@ -139,8 +140,11 @@ impl<'a> World<'a> {
             fails,
             names: Rc::clone(&names),
         });
-        let parts =
-            Parts { pace: Pace { operation: scenario.operation, fence }, sync: scenario.sync };
+        let parts = Parts {
+            pace: Pace { operation: scenario.operation, fence },
+            sync: scenario.sync,
+            witness: scenario.must_reach,
+        };
         let machines: Vec<Rc<Machine>> = (0..nodes)
             .map(|node| {
                 let config = node_config(scenario, node);
@@ -409,6 +413,7 @@ fn node_config(scenario: &Scenario, node: usize) -> NodeConfig {
             fences_nodes: scenario.fences.command.is_some(),
             ..scenario.safety
         },
+        must_reach: scenario.must_reach.map(|_| WITNESS).into_iter().collect(),
     }
 }
 

@@ -39,6 +39,7 @@ use crate::io::addresses::{
 };
 use crate::io::clock::BootClock;
 use crate::io::gate::{self, Gate};
+use crate::io::reach::EchoReach;
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
 use crate::io::udp::{self, UdpNetwork};
@@ -160,6 +161,8 @@ async fn serve(
     let netlink = NetlinkAddresses::start(may_clean_up.clone())?;
     let clock =
         BootClock::new().map_err(|source| DaemonError::System { doing: "open a timer", source })?;
+    let reach = EchoReach::new(config.must_reach(), &config.timing())
+        .map_err(|source| DaemonError::System { doing: "open a timer", source })?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %me.name,
@@ -207,6 +210,7 @@ async fn serve(
         &clock,
         &addresses,
         &records,
+        &reach,
         &mut commands,
         &mut observe,
         async {

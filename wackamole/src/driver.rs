@@ -20,7 +20,7 @@ use wackamole_protocol::status::Status;
 use wackamole_protocol::time::{Deadline, Instant};
 
 use crate::env::{
-    Action, AddressError, AddressEvent, Addresses, Clock, Lease, Network, Storage, Work,
+    Action, AddressError, AddressEvent, Addresses, Clock, Lease, Network, Reach, Storage, Work,
 };
 use crate::reconcile::Reconciler;
 
@@ -56,6 +56,7 @@ pub async fn run(
     clock: &impl Clock,
     addresses: &impl Addresses,
     storage: &impl Storage,
+    reach: &impl Reach,
     commands: &mut mpsc::Receiver<Command>,
     observe: &mut impl FnMut(Instant, Observation<'_>),
     shutdown: impl Future<Output = ()>,
@@ -113,6 +114,7 @@ pub async fn run(
                 }
                 None => commands_open = false,
             },
+            answering = reach.changed() => node.handle_reach(answering, clock.now()),
             event = addresses.next() => {
                 let now = clock.now();
                 reconciler.handle_event(event, now);

@@ -1,10 +1,12 @@
-//! The whole seam between the program and the world: network, clock, addresses with their fences, storage.
+//! The whole seam between the program and the world: network, clock, addresses with their fences, storage,
+//! and who answers.
 //!
 //! Production implements these in `crate::io`, the simulator in its own package. Nothing else may differ between the two.
 //! No trait wants `Send`: a node is one task on a current-thread runtime.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wackamole_protocol::mac::{Claim, MacAddress};
@@ -85,6 +87,14 @@ pub trait Storage {
 
     /// Waits until a record, and every one before it, is surely on the disk, or could not be written. Cancel-safe.
     async fn saved(&self) -> (u64, io::Result<()>);
+}
+
+/// The addresses of `must_reach` (`partition = "quorum"`).
+#[allow(async_fn_in_trait)]
+pub trait Reach {
+    /// Waits until other addresses answer than were told last, and returns all that do; none do at first. Never ready if
+    /// none is to be asked. Cancel-safe: a change is told as long as nobody has been.
+    async fn changed(&self) -> BTreeSet<IpAddr>;
 }
 
 /// A piece of address work.

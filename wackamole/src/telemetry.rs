@@ -215,6 +215,15 @@ impl Telemetry {
             Event::Servable { vips, why_not: None } => {
                 info!(vips = vips.len(), "VIPs can be served from this machine again");
             }
+            Event::Reach { answering } if answering.is_empty() => {
+                warn!(
+                    "none of must_reach answers: if a member is lost now, this node proposes no primary view"
+                );
+            }
+            Event::Reach { answering } => {
+                let answering: Vec<_> = answering.iter().map(ToString::to_string).collect();
+                info!(answering = answering.join(" "), "must_reach answers");
+            }
             Event::Rejected { from, rejection } => self.rejected(now, from.ip(), *rejection),
             Event::RanLate { late } => {
                 if let Some(unsaid) = self.late.admit((), now) {

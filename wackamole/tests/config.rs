@@ -109,6 +109,18 @@ fn a_node_may_have_several_addresses_and_ports_of_its_own() {
 }
 
 #[test]
+fn addresses_that_must_be_reached_are_read_as_they_stand() {
+    let safety =
+        "[safety]\npartition = \"quorum\"\nmust_reach = [\"192.0.2.1\", \"fd00::1\"]\n[balance]";
+
+    let config = parse(&GOOD.replace("[balance]", safety)).unwrap();
+
+    let expected: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+    assert_eq!(config.must_reach(), expected);
+    assert!(parse(GOOD).unwrap().must_reach().is_empty());
+}
+
+#[test]
 fn relative_paths_start_from_the_directory_of_the_file() {
     let text = GOOD.replace("/etc/wackamole/cluster.key", "cluster.key");
 
@@ -159,6 +171,26 @@ const BAD: &[(&str, &str)] = &[
     ("[balance]", "[safety]\nquorum = \"half\"\n[balance]"),
     ("[balance]", "[safety]\nmin_quorum = 0\n[balance]"),
     ("[balance]", "[safety]\nmin_quorum = 3\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [\"192.0.2.1\"]\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [\"192.0.2.1\"]\npartition = \"component\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = []\npartition = \"quorum\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = \"192.0.2.1\"\npartition = \"quorum\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [\"gateway\"]\npartition = \"quorum\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [10]\npartition = \"quorum\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [\"0.0.0.0\"]\npartition = \"quorum\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [\"127.0.0.1\"]\npartition = \"quorum\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [\"fe80::1\"]\npartition = \"quorum\"\n[balance]"),
+    (
+        "[balance]",
+        "[safety]\nmust_reach = [\"fd00::1\", \"fd00:0::1\"]\npartition = \"quorum\"\n[balance]",
+    ),
+    ("[balance]", "[safety]\nmust_reach = [\"10.77.0.12\"]\npartition = \"quorum\"\n[balance]"),
+    ("[balance]", "[safety]\nmust_reach = [\"10.77.1.3\"]\npartition = \"quorum\"\n[balance]"),
+    (
+        "[balance]",
+        "[safety]\nmust_reach = [\"10.1.0.1\", \"10.1.0.2\", \"10.1.0.3\", \"10.1.0.4\", \"10.1.0.5\", \"10.1.0.6\", \
+         \"10.1.0.7\", \"10.1.0.8\", \"10.1.0.9\"]\npartition = \"quorum\"\n[balance]",
+    ),
     ("[balance]", "[safety]\nlan_wait_max = \"1ms\"\n[balance]"),
     ("[balance]", "[safety]\nlan_wait_max = 5\n[balance]"),
     ("[balance]", "[safety]\ndrift = \"1\"\n[balance]"),

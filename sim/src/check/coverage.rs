@@ -2,10 +2,13 @@
 //! one is the exclusivity checker's business.
 //!
 //! Under `lan` a holder outside the component counts as long as it answers somebody in it, and a member whose segment shows
-//! no sign of life need not serve. Under `quorum` only the primary component must ([`super::primary`]).
+//! no sign of life need not serve. Under `quorum` only the primary component must ([`super::primary`]), and one that the witness
+//! has disqualified must not.
 //!
 //! A component that hears a daemon of another one, which does not hear it, may defer to that one: it knows that somebody
 //! lives there, and what it would acquire would be answered twice on the segment.
+
+use std::collections::BTreeSet;
 
 use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
@@ -20,6 +23,8 @@ pub struct Coverage {
     gaps: Vec<Option<Gap>>,
     primary: Primary,
     look_again: bool,
+    /// It was told that a component serves which the witness has vetoed.
+    told_of_veto: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -36,6 +41,29 @@ impl Coverage {
             gaps: vec![None; nodes * vips],
             primary: Primary::default(),
             look_again: false,
+            told_of_veto: false,
+        }
+    }
+
+    /// A witness that disqualifies a component empties it.
+    fn look_for_vetoed(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        let component = glance.connectivity.components();
+        for root in 0..component.len() {
+            let members: BTreeSet<usize> = (0..component.len())
+                .filter(|&node| component[node] == root && glance.attends(node))
+                .collect();
+            if members.is_empty() || !self.primary.is_vetoed(&members) {
+                continue;
+            }
+            let holds = |vip: usize| {
+                members.iter().copied().find(|&node| glance.segment.kernels.answers(node, vip))
+            };
+            if let Some((vip, node)) = (0..self.vips).find_map(|vip| Some((vip, holds(vip)?))) {
+                self.told_of_veto = true;
+                let (node, vip) = (glance.node(node), glance.vip(vip));
+                let text = format!("{node} holds {vip}, cut off from others and from the witness");
+                findings.violation("coverage", text);
+            }
         }
     }
 }
@@ -52,6 +80,9 @@ impl Check for Coverage {
         let (kernels, lan) = (&glance.segment.kernels, &glance.segment.lan);
         let policy = glance.scenario.safety.partition;
         let primary = (policy == Partition::Quorum).then(|| self.primary.look(glance));
+        if primary.is_some() && glance.calm_for() > glance.bounds.cover && !self.told_of_veto {
+            self.look_for_vetoed(glance, findings);
+        }
         let proxied = policy == Partition::Lan
             && glance.scenario.proxy_arp
             && glance.scenario.safety.lan_wait_max.is_none();

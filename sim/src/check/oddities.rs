@@ -89,6 +89,7 @@ impl Oddities {
             | Event::Occupied { .. }
             | Event::Contested { .. }
             | Event::Servable { .. }
+            | Event::Reach { .. }
             | Event::BalanceRound { .. }
             | Event::Left => None,
         }

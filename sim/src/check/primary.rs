@@ -4,7 +4,7 @@
 //! installed, every component since then that had a deciding part of one of the candidates may have become primary, or
 //! may have tried to. A component has to serve if it has a deciding part of *each* candidate; wherever that is not so,
 //! nothing is demanded (and exclusivity is checked all the same). Whoever has lost its disk has no vote until it was in
-//! a settled primary again. The first candidate is the whole cluster, when all of it has been connected for a while.
+//! a settled primary again. Whoever would lose somebody must reach the witness, if there is one. The first candidate is the whole cluster, when all of it has been connected for a while.
 
 use std::collections::BTreeSet;
 
@@ -24,6 +24,10 @@ type Set = BTreeSet<usize>;
 pub struct Primary {
     candidates: Vec<Set>,
     seen: Vec<Set>,
+    /// Who reaches the witness.
+    reaching: Set,
+    /// As the candidates, but without those that the witness has surely vetoed. Empty if nothing is known.
+    unvetoed: Vec<Set>,
     /// When each node was in a settled primary last.
     settled: Vec<Option<Duration>>,
 }
@@ -38,14 +42,17 @@ impl Primary {
         let enough = |set: &&Set| set.len() >= glance.scenario.safety.min_quorum;
         if glance.scenario.safety.quorum == QuorumKind::Static {
             let most = |set: &&Set| set.len() * 2 > all.len();
-            return components.iter().filter(most).find(enough).cloned();
+            let allowed = |set: &&Set| set.len() == all.len() || proposes(set, glance);
+            return components.iter().filter(most).filter(allowed).find(enough).cloned();
         }
         for entry in glance.fresh {
             if let What::Ended { node } = entry.what {
                 self.leave(node);
             }
         }
-        if components != self.seen {
+        let reaching: Set = all.iter().copied().filter(|&node| reaches(node, glance)).collect();
+        if components != self.seen || reaching != self.reaching {
+            self.reaching = reaching;
             self.spread(&components, glance);
             self.seen.clone_from(&components);
         }
@@ -56,6 +63,7 @@ impl Primary {
         let two_way = components.iter().all(clique);
         if !two_way {
             self.candidates.clear();
+            self.unvetoed.clear();
         }
         if !calm {
             return None;
@@ -67,12 +75,21 @@ impl Primary {
             !self.candidates.is_empty()
                 && self.candidates.iter().all(|of| self.decides(set, of, glance))
         };
-        let primary = components.iter().filter(decides).find(enough).cloned()?;
+        let allowed = |set: &&Set| {
+            self.candidates.iter().all(|of| of.is_subset(set)) || proposes(set, glance)
+        };
+        let primary = components.iter().filter(decides).filter(allowed).find(enough).cloned()?;
         for &node in &primary {
             self.settled[node] = Some(glance.now);
         }
         self.candidates = vec![primary.clone()];
+        self.unvetoed = self.candidates.clone();
         Some(primary)
+    }
+
+    /// The witness has vetoed every view of this component, long ago: it must hold nothing.
+    pub fn is_vetoed(&self, component: &Set) -> bool {
+        !self.unvetoed.is_empty() && !self.unvetoed.iter().any(|set| set.is_subset(component))
     }
 
     /// Each component that could have decided for one of the candidates may be one, too; so may whatever is left of it
@@ -85,22 +102,34 @@ impl Primary {
                 self.candidates.push(set.clone());
             }
         }
-        if self.candidates.len() > CANDIDATES_MAX {
+        // Whoever loses nobody is not asked about the witness.
+        for set in components {
+            let may = |of: &Set| {
+                self.decides(set, of, glance)
+                    && (of.is_subset(set) || !set.is_disjoint(&self.reaching))
+            };
+            if !self.unvetoed.contains(set) && self.unvetoed.iter().any(may) {
+                self.unvetoed.push(set.clone());
+            }
+        }
+        if self.candidates.len() > CANDIDATES_MAX || self.unvetoed.len() > CANDIDATES_MAX {
             self.candidates.clear();
+            self.unvetoed.clear();
         }
     }
 
     /// Whoever leaves votes for its own removal: each candidate may go on without it.
     fn leave(&mut self, node: usize) {
-        let without = self
-            .candidates
-            .iter()
-            .filter(|set| set.contains(&node))
-            .map(|set| set.iter().copied().filter(|&member| member != node).collect::<Set>());
-        let without: Vec<Set> = without.filter(|set| !set.is_empty()).collect();
-        self.candidates.extend(without);
-        self.candidates.sort();
-        self.candidates.dedup();
+        for sets in [&mut self.candidates, &mut self.unvetoed] {
+            let without = sets
+                .iter()
+                .filter(|set| set.contains(&node))
+                .map(|set| set.iter().copied().filter(|&member| member != node).collect::<Set>());
+            let without: Vec<Set> = without.filter(|set| !set.is_empty()).collect();
+            sets.extend(without);
+            sets.sort();
+            sets.dedup();
+        }
     }
 
     /// More than half of the voters, or half with the lowest rank.
@@ -113,6 +142,22 @@ impl Primary {
         let lowest = of.first().filter(|lowest| set.contains(lowest)).filter(|node| votes(node));
         with * 2 > of.len() || with * 2 == of.len() && lowest.is_some()
     }
+}
+
+/// No witness is configured, or it answers the node.
+fn reaches(node: usize, glance: &Glance<'_>) -> bool {
+    let links = &glance.segment.links;
+    glance.scenario.must_reach.is_none_or(|witness| links.two_way(node, witness))
+}
+
+/// A member that the witness answers has had the time to propose: each that it does not answer, of a lower rank, goes first, and
+/// the next one waits a failure timeout for it.
+fn proposes(set: &Set, glance: &Glance<'_>) -> bool {
+    let first = set.iter().position(|&node| reaches(node, glance));
+    first.is_some_and(|rank| {
+        let patience = glance.scenario.timing.failure_timeout * rank as u32;
+        glance.calm_for() > glance.bounds.cover + patience
+    })
 }
 
 fn components(glance: &Glance<'_>) -> Vec<Set> {

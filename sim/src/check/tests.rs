@@ -509,6 +509,70 @@ fn under_quorum_a_majority_must_serve_and_a_minority_need_not() {
 }
 
 #[test]
+fn whoever_is_cut_off_from_the_witness_and_from_others_must_not_serve_and_whoever_reaches_it_must()
+{
+    let rules = "[safety]\npartition = \"quorum\"\nmust_reach = true\n";
+    let cut_off = |of: [usize; 2], witness: bool| {
+        let mut scene = Scene::new(rules);
+        scene.at(10_000);
+        scene.disturb(10_500);
+        let other = 3 - of[0] - of[1];
+        let mut groups = vec![of.to_vec(), vec![other]];
+        groups[usize::from(!witness)].push(3);
+        scene.segment.rewire(Net::Both, |links| links.partition(&groups));
+        scene.at(10_500);
+        let bound = scene.bounds.cover.as_millis() as u64;
+        scene.at(10_500 + bound);
+        scene.assert_quiet();
+        scene.at(10_501 + bound);
+        scene.at(10_700 + bound);
+        (scene, bound)
+    };
+    // b and c could decide without a, if the witness answered them.
+    let (scene, _) = cut_off([1, 2], false);
+    scene.assert_found("coverage: a holds v1, cut off from others and from the witness");
+    scene.assert_found("coverage: b holds v2, cut off from others and from the witness");
+    assert_eq!(scene.violations.len(), 2, "{:?}", scene.violations);
+
+    // It does: then nobody must hold what a held, which has none to decide with, but they.
+    let (scene, _) = cut_off([1, 2], true);
+    scene.assert_found("coverage: nobody among b, c holds v1");
+    scene.assert_found("coverage: a holds v1, cut off from others and from the witness");
+
+    // All are there: nobody is lost, whether the witness answers or not.
+    let mut scene = Scene::new(rules);
+    scene.at(10_000);
+    scene.disturb(10_500);
+    scene.segment.rewire(Net::Both, |links| links.partition(&[vec![0, 1, 2], vec![3]]));
+    scene.segment.release(ms(10_500), 0, 0);
+    scene.at(10_500);
+    let bound = scene.bounds.cover.as_millis() as u64;
+    scene.at(10_501 + bound);
+    scene.at(10_700 + bound);
+    scene.assert_found("coverage: nobody among a, b, c holds v1");
+    assert_eq!(scene.violations.len(), 1, "{:?}", scene.violations);
+}
+
+#[test]
+fn a_member_that_reaches_the_witness_has_time_for_each_of_lower_rank_that_does_not() {
+    let mut scene = Scene::new("[safety]\npartition = \"quorum\"\nmust_reach = true\n");
+    scene.at(10_000);
+    scene.disturb(10_500);
+    scene.segment.rewire(Net::Both, |links| links.partition(&[vec![0, 1], vec![2], vec![3]]));
+    scene.segment.rewire(Net::Both, |links| links.heal(1, 3));
+    scene.segment.release(ms(10_500), 0, 0);
+    scene.at(10_500);
+    let cover = scene.bounds.cover + scene.scenario.timing.failure_timeout;
+    let bound = cover.as_millis() as u64;
+    scene.at(10_400 + bound);
+    scene.at(10_500 + bound);
+    scene.assert_quiet();
+    scene.at(10_501 + bound);
+    scene.at(10_600 + bound);
+    scene.assert_found("coverage: nobody among a, b holds v1");
+}
+
+#[test]
 fn under_lan_a_holder_elsewhere_counts_as_long_as_it_answers() {
     let mut scene = Scene::new(&policy("lan"));
     scene.disturb(10_000);

@@ -168,6 +168,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
             .map_or(Span::exactly(Duration::from_micros(300)), |span| span.0),
         timing,
         safety: safety::safety(&source, &written, &timing)?,
+        must_reach: safety::must_reach(&source, &written, &known)?,
         release_margin: written.safety.release_margin.map(|margin| margin.0),
         policies: written.policies.iter().map(|policy| (*policy.get_ref()).into()).collect(),
         own_segment: written.network.segment == SegmentKind::Own,

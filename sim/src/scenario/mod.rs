@@ -18,6 +18,7 @@ use wackamole_protocol::vip::Vip;
 
 use crate::fault::Fault;
 use crate::fences::FenceSpec;
+use crate::links::Station;
 use crate::netem::Impairment;
 use crate::rng::Span;
 pub use schema::ChaosFault;
@@ -63,6 +64,8 @@ pub struct Scenario {
     pub balance: Balance,
     /// The partition policy and the leases.
     pub safety: Safety,
+    /// The station of which one answer is asked before a primary view that loses anybody.
+    pub must_reach: Option<Station>,
     /// How long releasing may take; what follows from a node's fences unless given.
     pub release_margin: Option<Duration>,
     /// Under which policies it is run; under that of `safety` if this is empty.

@@ -190,6 +190,9 @@ pub struct Safety {
     pub quorum: Option<QuorumKind>,
     /// Default 1.
     pub min_quorum: Option<Spanned<usize>>,
+    /// `quorum`: the first client, asked over the daemons' network, is the witness that has to answer before a part goes on
+    /// without somebody; default false.
+    pub must_reach: Option<Spanned<bool>>,
     /// `lan`: how long an answer to a probe is waited out; for ever unless given.
     pub lan_wait_max: Option<Written<Duration>>,
     /// By how much clock rates may differ; default `1000ppm`.

@@ -107,6 +107,7 @@ impl Text<'_> {
         self.entry("partition", quoted(policy_word(safety.partition)));
         self.entry_if(safety.quorum == QuorumKind::Static, "quorum", "\"static\"");
         self.entry_if(safety.min_quorum != 1, "min_quorum", safety.min_quorum);
+        self.entry_if(scenario.must_reach.is_some(), "must_reach", true);
         if let Some(wait) = safety.lan_wait_max {
             self.entry("lan_wait_max", time(wait));
         }

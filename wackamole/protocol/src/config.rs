@@ -2,7 +2,7 @@
 //! machines take it as it is.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::id::NodeId;
@@ -40,6 +40,9 @@ pub struct NodeConfig {
     pub multicast: bool,
     /// What a part of the cluster may do that does not hear the rest, and how leases are reckoned.
     pub safety: Safety,
+    /// Under [`Partition::Quorum`]: one of these must answer this machine before it may propose a primary view that loses
+    /// anybody. Empty: nothing is asked. Asking is the daemon's business, see `Node::handle_reach`.
+    pub must_reach: Vec<IpAddr>,
 }
 
 /// What a part of the cluster may do that cannot tell whether the rest has crashed or is cut off.

@@ -2,7 +2,7 @@
 //!
 //! Events name nodes and VIPs by id; whoever prints them knows the configured names ([`crate::names::Names`]).
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -214,6 +214,11 @@ pub enum Event {
         vips: Vec<VipId>,
         /// Why not; nothing if they can.
         why_not: Option<String>,
+    },
+    /// The first of the addresses that must be reached answers, or none does any more.
+    Reach {
+        /// Which answer.
+        answering: Vec<IpAddr>,
     },
     /// A datagram was refused.
     Rejected {

@@ -8,7 +8,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use crate::agent::{AddressOutcome, Wanted};
@@ -164,6 +164,13 @@ impl Node {
     /// be written is not told: what depends on it then never happens.
     pub fn handle_saved(&mut self, ticket: u64, now: Instant) {
         self.group.handle_saved(ticket, now);
+        self.pump(now);
+    }
+
+    /// These of the addresses that must be reached (`NodeConfig::must_reach`) answer this machine, and no others: to be told
+    /// at each change. None does until something is said.
+    pub fn handle_reach(&mut self, answering: BTreeSet<IpAddr>, now: Instant) {
+        self.group.handle_reach(answering, now);
         self.pump(now);
     }
 

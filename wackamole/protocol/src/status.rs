@@ -49,6 +49,18 @@ pub struct SafetyStatus {
     /// For how many more milliseconds this machine may answer for VIPs unless it hears of its peers again; nothing while it
     /// holds none.
     pub lease_ms: Option<u64>,
+    /// The addresses of `must_reach`: one has to answer before this node may propose a primary view that loses anybody.
+    #[serde(default)]
+    pub must_reach: Vec<ReachStatus>,
+}
+
+/// An address that is asked whether it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachStatus {
+    /// The address.
+    pub address: String,
+    /// It has answered lately.
+    pub answers: bool,
 }
 
 /// What a node is doing.

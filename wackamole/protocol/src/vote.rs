@@ -22,5 +22,5 @@ pub use attempt::Attempt;
 pub use judge::{Claim, Refusal, Verdict, judge, review};
 pub use leave::leave;
 pub use record::{ATTEMPTS_MAX, Formed, Proxies, Proxy, Record};
-pub use rules::{Rules, WhyNot, deciding, eligible, upholding};
+pub use rules::{Rules, WhyNot, deciding, eligible, may_propose, upholding};
 pub use store::Damaged;

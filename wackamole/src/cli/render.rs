@@ -135,6 +135,18 @@ fn safety(status: &Status, paint: &Paint) -> String {
         text.push_str(&format!(", lease for another {}", age(ms)));
     }
     text.push('\n');
+    if !safety.must_reach.is_empty() {
+        let shown = safety.must_reach.iter().map(|reach| {
+            let address = one_line(&reach.address);
+            if reach.answers {
+                format!("{address} answers")
+            } else {
+                paint.bad(&format!("{address} does not answer"))
+            }
+        });
+        let shown: Vec<_> = shown.collect();
+        text.push_str(&format!("must reach one of: {}\n", shown.join(", ")));
+    }
     text
 }
 

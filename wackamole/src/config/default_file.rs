@@ -46,12 +46,14 @@ mod tests {
                 _ => format!("{line}\n"),
             })
             .collect();
+        // `must_reach` means something under one policy only.
+        let uncommented = uncommented.replace("partition = \"lan\"", "partition = \"quorum\"");
 
         let config = Config::parse(Path::new("all.toml"), &uncommented)
             .unwrap_or_else(|error| panic!("{error}"));
 
         assert_ne!(uncommented, DEFAULT_FILE);
-        assert!(config.multicast().is_some());
+        assert!(config.multicast().is_some() && !config.must_reach().is_empty());
         assert!(config.vips().iter().any(|vip| !vip.prefer.is_empty()));
     }
 }

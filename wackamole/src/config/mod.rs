@@ -8,6 +8,7 @@ mod default_file;
 mod document;
 pub mod key;
 mod machine;
+mod must_reach;
 mod nodes;
 mod report;
 mod safety;
@@ -74,6 +75,7 @@ pub struct Config {
     balance: Balance,
     safety: Safety,
     fence: Fence,
+    must_reach: Vec<IpAddr>,
     multicast: Option<SocketAddr>,
     state_dir: PathBuf,
     control_socket: PathBuf,
@@ -128,6 +130,7 @@ impl Config {
         let nodes = nodes::read(root, &network, problems);
         let vips = vips::read(root, &nodes, problems);
         safety::check_nodes(root, &safety, &nodes.definitions(), problems);
+        let must_reach = must_reach::read(root, safety.partition, &nodes, &vips, problems);
         let base = source.file().parent().unwrap_or(Path::new(""));
         Some(Self {
             source: source.clone(),
@@ -138,6 +141,7 @@ impl Config {
             balance,
             safety,
             fence,
+            must_reach,
             multicast: network.multicast.map(|group| group.value),
             state_dir: base.join(daemon.state_dir),
             control_socket: base.join(daemon.control_socket),
@@ -175,6 +179,11 @@ impl Config {
     /// What stands behind the daemon when it cannot release by itself.
     pub fn fence(&self) -> &Fence {
         &self.fence
+    }
+
+    /// One of these has to answer before a primary view is proposed that loses anybody; empty if nothing is asked.
+    pub fn must_reach(&self) -> &[IpAddr] {
+        &self.must_reach
     }
 
     /// The multicast group that heartbeats go to, if not to each peer.
@@ -229,6 +238,7 @@ impl Config {
             balance: self.balance,
             multicast: self.multicast.is_some(),
             safety: self.safety,
+            must_reach: self.must_reach.clone(),
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn read(
             "partition",
             "quorum",
             "min_quorum",
+            "must_reach",
             "lan_wait_max",
             "drift",
             "release_margin",

@@ -63,6 +63,11 @@ struct Common {
 }
 
 impl Vips {
+    /// Where the VIP with this address stands.
+    pub(super) fn with_address(&self, address: IpAddr) -> Option<Span> {
+        self.addresses.get(&address).map(|(_, span)| span.clone())
+    }
+
     fn section(&mut self, section: &Section<'_>, nodes: &Nodes, problems: &mut Vec<Problem>) {
         section.only(
             &["name", "range", "address", "addresses", "interface", "prefix", "prefer"],

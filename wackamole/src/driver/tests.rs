@@ -1,8 +1,9 @@
 //! The loop around one real node, in an environment that does what it is told and writes down what it was asked.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::{pending, poll_fn};
+use std::net::IpAddr;
 use std::task::Poll;
 
 use wackamole_protocol::config::{
@@ -60,7 +61,7 @@ impl World {
             poll_fn(|_| if self.now.get() >= self.end { Poll::Ready(()) } else { Poll::Pending });
         let (_commands, mut commands) = mpsc::channel(1);
         let mut observe = |_: Instant, _: Observation<'_>| {};
-        run(node, self, self, self, self, &mut commands, &mut observe, shutdown)
+        run(node, self, self, self, self, self, &mut commands, &mut observe, shutdown)
             .await
             .expect("the clean-up succeeds");
     }
@@ -178,6 +179,12 @@ impl Storage for World {
     }
 }
 
+impl Reach for World {
+    async fn changed(&self) -> BTreeSet<IpAddr> {
+        pending().await
+    }
+}
+
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
@@ -206,6 +213,7 @@ fn config(nodes: &[&str], partition: Partition) -> NodeConfig {
         balance: Balance { moves_per_round: None, interval: ms(1_000) },
         multicast: false,
         safety: Safety::new(partition, &timing),
+        must_reach: Vec::new(),
     }
 }
 

@@ -130,6 +130,7 @@ mod tests {
             balance: Balance { moves_per_round: None, interval: ms(4_000) },
             multicast: false,
             safety: Safety::new(Partition::Lan, &timing),
+            must_reach: Vec::new(),
         }
     }
 

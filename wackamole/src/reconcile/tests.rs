@@ -38,6 +38,7 @@ fn config(vips: u8, partition: Partition) -> NodeConfig {
         balance: Balance { moves_per_round: None, interval: ms(1_000) },
         multicast: false,
         safety: Safety::new(partition, &timing),
+        must_reach: Vec::new(),
     }
 }
 

@@ -54,6 +54,8 @@ fn every_event_is_one_line() {
         Event::Contested { vip: vip.id(), by: MacAddress([2, 0, 0, 0, 0, 7]), yields: true },
         Event::Servable { vips: vec![vip.id()], why_not: Some("no carrier on eth0".into()) },
         Event::Servable { vips: vec![vip.id()], why_not: None },
+        Event::Reach { answering: vec![[192, 0, 2, 1].into()] },
+        Event::Reach { answering: Vec::new() },
         Event::RanLate { late: Duration::from_millis(140) },
         Event::RanLate { late: Duration::from_millis(150) },
         Event::ConfigurationDiffers { node: b },

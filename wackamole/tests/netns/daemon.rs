@@ -65,6 +65,47 @@ pub(crate) fn refuses_to_reload_and_goes_on() {
     });
 }
 
+pub(crate) fn asks_what_must_be_reached_and_keeps_its_vips_when_that_is_silent() {
+    let (left, right) = cable();
+    right.enter(|| Kernel::here().add_address("eth0", "10.0.9.9/24"));
+    left.enter(|| {
+        let kernel = Kernel::here();
+        kernel.add_address("eth0", &format!("{A}/24"));
+        let place = Place::new();
+        fs::create_dir(place.path("a")).unwrap();
+        let alone = format!("[[nodes]]\nname = \"b\"\naddresses = [\"{B}\"]\n");
+        let configuration = configuration()
+            .replace(&alone, "")
+            .replace("\"component\"", "\"quorum\"\nmust_reach = [\"10.0.9.8\", \"10.0.9.9\"]");
+        place.write("a", &configuration);
+        let mut daemon = place.start("a");
+        let answers = |status: &Status| {
+            let reach = &status.safety.must_reach;
+            reach.iter().map(|reach| (reach.address.clone(), reach.answers)).collect::<Vec<_>>()
+        };
+        let of = |answering| [("10.0.9.8".to_owned(), false), ("10.0.9.9".to_owned(), answering)];
+        daemon.status_when(|s| answers(s) == of(true) && held_by(s, "a") == 4);
+
+        right.enter(|| Kernel::here().delete_address("eth0", "10.0.9.9/24"));
+        let status = daemon.status_when(|status| answers(status) == of(false));
+
+        assert!(status.safety.primary && held_by(&status, "a") == 4, "{status:?}");
+        assert!(status.warnings[0].starts_with("none of must_reach answers"), "{status:?}");
+        right.enter(|| Kernel::here().add_address("eth0", "10.0.9.9/24"));
+        daemon.status_when(|status| answers(status) == of(true));
+        assert_eq!(vips(&kernel), held());
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.end().success(), "{}", daemon.log());
+        let log = daemon.log();
+        assert_eq!(
+            log.matches(" INFO must_reach answers answering=\"10.0.9.9\"").count(),
+            2,
+            "{log}"
+        );
+        assert_eq!(log.matches(" WARN none of must_reach answers").count(), 1, "{log}");
+    });
+}
+
 pub(crate) fn removes_what_a_killed_one_left_even_if_its_vips_have_changed() {
     alone(|kernel, place| {
         let mut killed = place.start("a");

@@ -20,6 +20,7 @@ mod lifetime;
 mod namespace;
 mod network;
 mod probe;
+mod reach;
 mod release;
 mod speed;
 mod victim;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         daemon:
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,
+            asks_what_must_be_reached_and_keeps_its_vips_when_that_is_silent,
             removes_what_a_killed_one_left_even_if_its_vips_have_changed,
             keeps_a_second_one_out,
             removes_its_addresses_at_once_at_a_second_signal,
@@ -145,6 +147,12 @@ fn main() -> ExitCode {
             survives_the_absence_of_its_address,
             hears_its_multicast_group_over_ipv4,
             hears_its_multicast_group_over_ipv6;
+        reach:
+            is_seen_to_end_and_to_come_back,
+            of_one_address_is_enough_and_each_is_told,
+            needs_a_route_and_finds_a_new_one,
+            is_not_given_up_for_a_late_look,
+            is_not_shown_by_what_came_before_a_stop;
         speed:
             takeover_of_a_thousand_vips,
             takeover_of_a_thousand_ipv6_vips;

@@ -6,8 +6,9 @@ use wackamole_protocol::time::Duration;
 
 use super::super::schema::{self, File, Policy, Start};
 use super::super::{FencesSpec, ScenarioError};
-use super::{Source, ratio};
+use super::{Known, Source, ratio};
 use crate::fences::FenceSpec;
+use crate::links::Station;
 use crate::rng::Span;
 
 /// As in the daemon's configuration: a tenth.
@@ -57,6 +58,30 @@ pub(super) fn safety(
             })?;
     }
     Ok(safety)
+}
+
+/// The witness that has to answer: the first client.
+pub(super) fn must_reach(
+    source: &Source<'_>,
+    written: &File,
+    known: &Known,
+) -> Result<Option<Station>, ScenarioError> {
+    let Some(wanted) = written.safety.must_reach.as_ref().filter(|wanted| *wanted.get_ref()) else {
+        return Ok(None);
+    };
+    let named = written.policies.iter().map(|policy| *policy.get_ref());
+    let elsewhere = match (written.policies.is_empty(), written.safety.partition) {
+        (true, partition) => partition != Some(Policy::Quorum),
+        (false, partition) => named.chain(partition).any(|policy| policy != Policy::Quorum),
+    };
+    if elsewhere {
+        let message = "found `true`, expected it only under `partition = \"quorum\"`";
+        return Err(source.wrong(wanted.span(), message));
+    }
+    if known.clients.is_empty() {
+        return Err(source.wrong(wanted.span(), "found no client, expected one to be the witness"));
+    }
+    Ok(Some(known.nodes.len()))
 }
 
 /// What all machines have unless they say otherwise.

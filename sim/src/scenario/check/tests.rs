@@ -167,6 +167,7 @@ fn what_makes_no_sense_is_refused() {
         ("[balance]\nmoves_per_round = 0\n", "positive number"),
         ("[safety]\npartition = \"lam\"\n", "component"),
         ("[safety]\nmin_quorum = 0\n", "at least one member"),
+        ("[safety]\nmust_reach = true\n", "only under"),
         ("[safety]\ndrift = \"200000ppm\"\n", "`100000ppm`"),
         ("[safety]\ndrift = \"-5ppm\"\n", "`0ppm`"),
         ("[fences]\ncommand_fails = 1.5\n", "from 0 to 1"),

@@ -60,6 +60,7 @@ fn config() -> NodeConfig {
         balance: Balance { moves_per_round: None, interval: Duration::from_secs(4) },
         multicast: false,
         safety: Safety::new(Partition::Component, &timing),
+        must_reach: Vec::new(),
     }
 }
 

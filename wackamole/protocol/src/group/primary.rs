@@ -1,6 +1,7 @@
 //! Votes for a primary view, carried by the agreement. docs/protocol.md, "Votes". What a vote may be given for is
 //! `crate::vote`'s business; here it is asked for, put on the disk before it is told, and remembered.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::config::{NodeConfig, Partition, QuorumKind};
@@ -37,6 +38,10 @@ pub(super) struct Votes {
     given: bool,
     /// A vote that came to us brought its former owner's promises with it, until then.
     inherited_until: Instant,
+    /// One of these has to answer before a primary view is proposed that loses anybody; none if nothing is asked.
+    must_reach: Vec<IpAddr>,
+    /// Those that do.
+    answering: BTreeSet<IpAddr>,
 }
 
 impl Votes {
@@ -46,7 +51,7 @@ impl Votes {
                 kind: config.safety.quorum,
                 min_quorum: config.safety.min_quorum,
                 nodes: config.nodes.iter().map(|node| node.id()).collect(),
-                witness_ok: true,
+                witness_ok: config.must_reach.is_empty(),
             },
             record: Record::default(),
             stored: ViewId::NONE,
@@ -61,6 +66,8 @@ impl Votes {
             giving: None,
             given: false,
             inherited_until: Instant::ORIGIN,
+            must_reach: config.must_reach.clone(),
+            answering: BTreeSet::new(),
         })
     }
 
@@ -326,7 +333,7 @@ impl Group {
     pub(super) fn could_be_primary(&self, view: &InstalledView) -> bool {
         let Some(votes) = self.votes.as_ref().filter(|_| !view.primary) else { return false };
         let ids: BTreeSet<NodeId> = view.members.keys().copied().collect();
-        vote::eligible(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
+        vote::may_propose(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
     }
 
     /// Whether these members of a primary view, this node among them, could decide on the next one.
@@ -388,7 +395,30 @@ impl Group {
     pub(crate) fn why_not_primary(&self, now: Instant) -> Option<WhyNot> {
         let votes = self.votes.as_ref()?;
         let ids: BTreeSet<NodeId> = self.best_set(now).into_keys().collect();
-        vote::eligible(&votes.claim(&ids, self.me), &ids, &votes.rules).err()
+        vote::may_propose(&votes.claim(&ids, self.me), &ids, &votes.rules).err()
+    }
+
+    /// These of the addresses that must be reached answer. What may be proposed is looked at again if the first does or the
+    /// last ceases to: whoever could not be primary for want of it proposes anew, and a view that is primary stays so.
+    pub(crate) fn handle_reach(&mut self, answering: BTreeSet<IpAddr>, now: Instant) {
+        let Some(votes) = self.votes.as_mut().filter(|votes| !votes.must_reach.is_empty()) else {
+            return;
+        };
+        votes.answering = answering;
+        votes.answering.retain(|address| votes.must_reach.contains(address));
+        let reached = !votes.answering.is_empty();
+        if votes.rules.witness_ok != reached {
+            votes.rules.witness_ok = reached;
+            let answering = votes.answering.iter().copied().collect();
+            self.event(Event::Reach { answering });
+            self.dirty = true;
+            self.handle_timeout(now);
+        }
+    }
+
+    /// Those of the addresses that must be reached that answer.
+    pub(crate) fn answering(&self) -> BTreeSet<IpAddr> {
+        self.votes.as_ref().map(|votes| votes.answering.clone()).unwrap_or_default()
     }
 
     /// The number of the lineage of primary views; it grows when an operator forces one.

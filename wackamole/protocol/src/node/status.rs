@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use crate::config::Partition;
 use crate::event::LinkState;
 use crate::id::NodeId;
-use crate::status::{NodeStatus, PathStatus, Phase, SafetyStatus, Status, ViewStatus, VipStatus};
+use crate::status::{
+    NodeStatus, PathStatus, Phase, ReachStatus, SafetyStatus, Status, ViewStatus, VipStatus,
+};
 use crate::time::{Duration, Instant};
+use crate::vote::WhyNot;
 
 use super::{Departure, Node};
 use crate::agent::Local;
@@ -72,10 +75,27 @@ impl Node {
         SafetyStatus {
             partition: partition.to_owned(),
             primary,
-            why_not: why_not.map(|why_not| why_not.to_string()),
+            why_not: why_not.map(|why_not| self.in_words(&why_not)),
             awaited: awaited.into_iter().map(|node| self.names.node(node)).collect(),
             lineage: self.group.lineage(),
             lease_ms: self.lease().map(|until| millis(until.since(now))),
+            must_reach: self
+                .config
+                .must_reach
+                .iter()
+                .map(|address| ReachStatus {
+                    address: address.to_string(),
+                    answers: self.group.answering().contains(address),
+                })
+                .collect(),
+        }
+    }
+
+    fn in_words(&self, why_not: &WhyNot) -> String {
+        let asked: Vec<_> = self.config.must_reach.iter().map(ToString::to_string).collect();
+        match why_not {
+            WhyNot::Witness { .. } => format!("{why_not}: {}", asked.join(", ")),
+            _ => why_not.to_string(),
         }
     }
 
@@ -155,6 +175,11 @@ impl Node {
 
     fn warnings(&self, now: Instant) -> Vec<String> {
         let mut warnings = Vec::new();
+        if !self.config.must_reach.is_empty() && self.group.answering().is_empty() {
+            warnings.push(
+                "none of must_reach answers: if a member is lost now, this node proposes no primary view".into(),
+            );
+        }
         for slot in self.agent.slots().values() {
             if let Some((by, at)) = slot.contested_by
                 && now < at + CONTEST_SHOWN

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use crate::config::QuorumKind;
 use crate::id::{NodeId, ViewId};
 
-use super::judge::{Claim, Refusal, Verdict, judge};
+use super::judge::{Claim, Refusal, Verdict, review};
 use super::record::{Formed, Record};
-use super::rules::Rules;
+use super::rules::{Rules, may_propose};
 
 /// An attempt under way. Lives in memory only, so that it ends with the process: only who surely has not sent an Install
 /// may say that an attempt has failed, and after a restart nobody knows.
@@ -32,7 +32,8 @@ impl Attempt {
         members: &BTreeSet<NodeId>,
         rules: &Rules,
     ) -> Result<Self, Refusal> {
-        match judge(mine, claim, ballot, members, ballot.coordinator, rules) {
+        may_propose(claim, members, rules).map_err(Refusal::Ineligible)?;
+        match review(mine, claim, ballot, members, ballot.coordinator, rules) {
             Verdict::Accept(record) => *mine = record,
             Verdict::Refuse(refusal) => return Err(refusal),
         }

@@ -43,7 +43,8 @@ pub enum Refusal {
     Ineligible(WhyNot),
 }
 
-/// Judges a proposal by `ballot.coordinator`; the proposer's own answer to itself is found in the same way.
+/// Judges a proposal by `ballot.coordinator`. The proposer's own answer to itself is found in the same way, but that it also
+/// asks whether the witness vetoes it (`may_propose`): nobody else does.
 pub fn judge(
     mine: &Record,
     claim: &Claim,

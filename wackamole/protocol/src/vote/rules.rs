@@ -18,7 +18,7 @@ pub struct Rules {
     pub min_quorum: usize,
     /// All configured nodes in rank order.
     pub nodes: Vec<NodeId>,
-    /// A witness that merely answers does so, or none is configured. It can veto, never qualify.
+    /// A witness that merely answers does so, or none is configured. It can veto, never qualify; see [`may_propose`].
     pub witness_ok: bool,
 }
 
@@ -33,8 +33,11 @@ impl Rules {
 /// Why a set of members may not be a primary view, and who is awaited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhyNot {
-    /// The witness does not answer.
-    Witness,
+    /// Nothing else is against it, but no witness answers this node, and somebody would be lost.
+    Witness {
+        /// Who would be lost. With all of them no witness is needed.
+        awaited: BTreeSet<NodeId>,
+    },
     /// Fewer members than `min_quorum`.
     TooFew {
         /// How many there are.
@@ -64,11 +67,11 @@ pub enum WhyNot {
 }
 
 impl WhyNot {
-    /// The nodes of which some, not necessarily all, are missing; empty if it is not for want of nodes.
+    /// The nodes of which some, not necessarily all, are missing.
     pub fn awaited(&self) -> BTreeSet<NodeId> {
         match self {
-            Self::Witness => BTreeSet::new(),
-            Self::TooFew { awaited, .. }
+            Self::Witness { awaited }
+            | Self::TooFew { awaited, .. }
             | Self::Minority { awaited }
             | Self::Blank { awaited }
             | Self::Undecided { awaited, .. } => awaited.clone(),
@@ -79,7 +82,7 @@ impl WhyNot {
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Witness => f.write_str("the witness does not answer"),
+            Self::Witness { .. } => f.write_str("none of must_reach answers"),
             Self::TooFew { members, min_quorum, .. } => {
                 write!(f, "{members} members are fewer than min_quorum = {min_quorum}")
             }
@@ -102,9 +105,6 @@ pub fn eligible(claim: &Claim, members: &BTreeSet<NodeId>, rules: &Rules) -> Res
     let absent = || {
         rules.nodes.iter().copied().filter(|node| !members.contains(node)).collect::<BTreeSet<_>>()
     };
-    if !rules.witness_ok {
-        return Err(WhyNot::Witness);
-    }
     if members.len() < rules.min_quorum {
         let (members, min_quorum) = (members.len(), rules.min_quorum);
         return Err(WhyNot::TooFew { members, min_quorum, awaited: absent() });
@@ -136,6 +136,38 @@ pub fn eligible(claim: &Claim, members: &BTreeSet<NodeId>, rules: &Rules) -> Res
     // If all who could help are here and have no vote, only everybody together can go on.
     let awaited = if awaited.is_empty() { absent() } else { awaited };
     Err(WhyNot::Undecided { view, awaited })
+}
+
+/// Whether this node may propose `members` as a primary view: [`eligible`], and not vetoed by the witness.
+///
+/// The witness disqualifies who would go on without somebody and is not answered by it: then it is probably this node that is
+/// cut off. A view that loses nobody is never vetoed, so a witness that is gone takes nothing from a cluster that is whole.
+/// Only the proposer asks: one member's bad link to the witness does not count against another that reaches it. So the
+/// veto keeps attempts from being begun and does nothing else, and two views that are both primary with it would be so without.
+///
+/// # Errors
+/// Why not, and who is awaited.
+pub fn may_propose(claim: &Claim, members: &BTreeSet<NodeId>, rules: &Rules) -> Result<(), WhyNot> {
+    eligible(claim, members, rules)?;
+    let awaited = if rules.witness_ok { BTreeSet::new() } else { lost(claim, members, rules) };
+    if awaited.is_empty() { Ok(()) } else { Err(WhyNot::Witness { awaited }) }
+}
+
+/// Who would be lost with a view of these: voters of the last primary view, and of every later attempt that may have been
+/// formed, whose votes are with nobody here. Whoever has left is not lost if a member has its vote.
+fn lost(claim: &Claim, members: &BTreeSet<NodeId>, rules: &Rules) -> BTreeSet<NodeId> {
+    if rules.kind == QuorumKind::Static {
+        return rules.nodes.iter().copied().filter(|node| !members.contains(node)).collect();
+    }
+    let record = &claim.record;
+    let voters = record.views().flat_map(|view| view.voters.iter().map(move |&v| (v, view)));
+    voters
+        .filter(|&(voter, view)| {
+            !members.contains(&voter)
+                && !holder(voter, view, &record.proxies).is_some_and(|at| members.contains(&at))
+        })
+        .map(|(voter, _)| voter)
+        .collect()
 }
 
 /// Whether `present` has the votes of more than half of a view's voters, or of exactly half with the first.

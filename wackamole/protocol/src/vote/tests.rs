@@ -188,12 +188,10 @@ fn rules_beside_the_votes() {
     let claim = Claim { record: Cluster::of("abcd").record("a").clone(), mute: set("") };
     let plain = rules("abcd");
     let strict = Rules { min_quorum: 4, ..plain.clone() };
-    let vetoed = Rules { witness_ok: false, ..plain.clone() };
     let fixed = Rules { kind: QuorumKind::Static, ..plain.clone() };
     for (rules, members, expected) in [
         (&plain, "ab", "ok"),
         (&strict, "abc", "3 members are fewer than min_quorum = 4 {d}"),
-        (&vetoed, "abcd", "the witness does not answer {}"),
         (&fixed, "ab", "not more than half of all configured nodes {cd}"),
         (&fixed, "bcd", "ok"),
         (&fixed, "abx", "not more than half of all configured nodes {cd}"),
@@ -205,6 +203,57 @@ fn rules_beside_the_votes() {
         };
         assert_eq!(text, expected, "{members}");
     }
+}
+
+#[test]
+fn a_silent_witness_vetoes_what_would_lose_somebody_and_nothing_else() {
+    let mut claim = Claim { record: Cluster::of("abc").record("a").clone(), mute: set("") };
+    let dynamic = Rules { witness_ok: false, ..rules("abcd") };
+    let fixed = Rules { kind: QuorumKind::Static, ..dynamic.clone() };
+    let why_not = |claim: &Claim, members, rules| match may_propose(claim, &set(members), rules) {
+        Ok(()) => "ok".to_owned(),
+        Err(why_not) => format!("{why_not} {{{}}}", letters(&why_not.awaited())),
+    };
+    for (rules, members, expected) in [
+        (&dynamic, "abc", "ok"), // d was in no primary view of late
+        (&dynamic, "abcd", "ok"),
+        (&dynamic, "ab", "none of must_reach answers {c}"),
+        (&dynamic, "abd", "none of must_reach answers {c}"),
+        // It is not for want of the witness.
+        (&dynamic, "a", "not enough of the last primary view 1 {bc}"),
+        (&fixed, "abcd", "ok"),
+        (&fixed, "abc", "none of must_reach answers {d}"),
+        (&fixed, "ab", "not more than half of all configured nodes {cd}"),
+    ] {
+        assert_eq!(why_not(&claim, members, rules), expected, "{members}");
+        let asked = Rules { witness_ok: true, ..rules.clone() };
+        let votes = eligible(&claim, &set(members), rules);
+        assert_eq!(may_propose(&claim, &set(members), &asked), votes, "{members}");
+    }
+
+    // Whoever has left is not lost, as long as somebody has its vote.
+    claim.record.proxies = proxies("cb", 1);
+    assert_eq!(why_not(&claim, "ab", &dynamic), "ok");
+    // An attempt that may have been formed has members to lose, too.
+    claim.record.attempts.push(view(2, "abd"));
+    assert_eq!(why_not(&claim, "ab", &dynamic), "none of must_reach answers {d}");
+    assert_eq!(why_not(&claim, "abd", &dynamic), "ok");
+    // A force is not vetoed: nobody else is left in that lineage.
+    claim.record = claim.record.force(node('a'));
+    assert_eq!(why_not(&claim, "a", &dynamic), "ok");
+}
+
+#[test]
+fn only_the_proposer_asks_the_witness() {
+    let mut cluster = Cluster::of("abc");
+    let proposal = cluster.propose("b", "ab", 2).expect("b is answered");
+    cluster.rules.witness_ok = false;
+
+    assert_eq!(cluster.accept(&proposal, "a"), Ok(()), "a is not, and votes");
+    let lost = set("c");
+    let vetoed = Refusal::Ineligible(WhyNot::Witness { awaited: lost });
+    assert_eq!(cluster.propose("a", "ab", 3).err(), Some(vetoed));
+    assert!(cluster.propose("a", "abc", 3).is_ok());
 }
 
 #[test]

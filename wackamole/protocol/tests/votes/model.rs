@@ -10,6 +10,9 @@
 //!   without waiting for it is on the disk or not.
 //! - Refusals, accepts, heartbeats and leaves carry records: whoever proposes or leaves has heard any of the others before,
 //!   or none.
+//! - A witness that merely answers (`Rules::witness_ok`) may cease to, or begin to, at any time and for each node apart. It is asked
+//!   when a proposal is begun, and nowhere else, and can only keep it from being begun. Whatever nodes do with it is
+//!   therefore one of the behaviours in this space, where every proposal is a step that need not be taken.
 
 use std::collections::BTreeSet;
 

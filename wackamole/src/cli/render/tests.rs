@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wackamole_protocol::event::Reason;
-use wackamole_protocol::status::{SafetyStatus, ViewStatus};
+use wackamole_protocol::status::{ReachStatus, SafetyStatus, ViewStatus};
 
 use super::*;
 
@@ -121,6 +121,9 @@ fn broken() -> Status {
         view.members.pop();
         view.age_ms = 1_700;
     }
+    broken.safety.must_reach = [("192.0.2.1", false), ("fd00::1", true)]
+        .map(|(address, answers)| ReachStatus { address: address.into(), answers })
+        .to_vec();
     broken.nodes[1].mature = false;
     broken.nodes[1].draining = true;
     broken.nodes[1].holds = 2;

@@ -41,6 +41,7 @@ pub(super) fn config(nodes: usize, me: usize) -> NodeConfig {
         balance: Balance { moves_per_round: None, interval: ms(1_000) },
         multicast: false,
         safety: Safety::new(Partition::Component, &timing),
+        must_reach: Vec::new(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! One behaviour each, with three or so nodes.
 
+use core::net::{IpAddr, Ipv4Addr};
+
 use super::world::{Bait, Strike, World, ms};
-use crate::config::Partition;
+use crate::config::{Partition, QuorumKind};
 use crate::event::{Event, Reason};
 
 fn serving(nodes: usize, vips: u8) -> World {
@@ -390,4 +392,86 @@ fn whoever_is_given_a_vote_keeps_the_promises_that_came_with_it() {
     world.leave(2);
     world.run(ms(2_000));
     assert_eq!((world.holds(0), world.holds(1)), (6, 0), "{}", world.story(60));
+}
+
+/// Everybody serves, and the witness has answered nobody yet.
+fn with_a_witness(nodes: usize, quorum: QuorumKind) -> World {
+    let mut world = World::new(nodes, 6, 1).under(Partition::Quorum);
+    world.config.must_reach = vec![WITNESS];
+    world.config.safety.quorum = quorum;
+    world.start_all();
+    world.run(ms(3_000));
+    world.assert_covered(); // all of them need no witness
+    world
+}
+
+const WITNESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+#[test]
+fn whoever_loses_somebody_and_is_not_answered_by_the_witness_holds_nothing_until_it_is() {
+    for quorum in [QuorumKind::Dynamic, QuorumKind::Static] {
+        let mut world = with_a_witness(3, quorum);
+        world.power_loss(2);
+        world.run(ms(2_000));
+        assert_eq!(held_by(&world, &[0, 1]), 0, "{}", world.story(60));
+        let safety = world.status(0).safety;
+        assert_eq!(safety.why_not.as_deref(), Some("none of must_reach answers: 192.0.2.1"));
+        assert_eq!(safety.awaited, ["c"]);
+        assert!(!safety.must_reach[0].answers);
+
+        world.reach(0, true);
+        world.run(ms(20));
+        world.assert_covered();
+        assert!(world.status(0).safety.must_reach[0].answers);
+    }
+}
+
+#[test]
+fn one_member_that_reaches_the_witness_is_enough() {
+    for answered in 0..3 {
+        let mut world = with_a_witness(4, QuorumKind::Dynamic);
+        world.reach(answered, true);
+        world.power_loss(3);
+        // The lower ranks make a view that is not primary first.
+        world.run(ms(400 + 10 + 400 * answered as u64));
+        world.assert_covered();
+    }
+}
+
+#[test]
+fn a_witness_that_goes_takes_nothing_from_those_who_are_together() {
+    let mut world = with_a_witness(3, QuorumKind::Dynamic);
+    for i in 0..3 {
+        world.reach(i, true);
+    }
+    world.power_loss(2);
+    world.run(ms(1_000));
+    world.assert_covered();
+    let mark = world.log.len();
+    for i in 0..2 {
+        world.reach(i, false);
+    }
+    world.run(ms(3_000));
+    world.assert_covered();
+    assert_eq!(views_since(&world, mark), 0, "{}", world.story(60));
+
+    // Nor from those who come back, nor from those who stay when somebody takes leave.
+    world.start(2);
+    world.run(ms(3_000));
+    world.assert_covered();
+    world.leave(1);
+    world.run(ms(2_000));
+    assert_eq!((held_by(&world, &[0, 2]), world.holds(1)), (6, 0), "{}", world.story(60));
+}
+
+#[test]
+fn of_two_the_one_that_could_decide_is_disqualified_and_the_other_does_not_qualify() {
+    let mut world = with_a_witness(2, QuorumKind::Dynamic);
+    world.reach(1, true);
+    world.partition(&[&[0], &[1]]);
+    world.run(ms(2_000));
+    assert_eq!(held_by(&world, &[0, 1]), 0, "{}", world.story(60));
+    world.reach(0, true);
+    world.run(ms(20));
+    assert_eq!((world.holds(0), world.holds(1)), (6, 0));
 }

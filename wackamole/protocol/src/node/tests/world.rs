@@ -12,6 +12,7 @@ use crate::config::{
 use crate::event::Event;
 use crate::id::{Incarnation, NodeId};
 use crate::node::{AddressOutcome, Destination, Node, Output};
+use crate::status::Status;
 use crate::time::{Duration, Instant};
 use crate::vip::{Vip, VipAddress, VipId};
 
@@ -196,6 +197,7 @@ impl World {
                     release_margin: Duration::ZERO, // there is a gate
                     ..Safety::new(Partition::Component, &timing)
                 },
+                must_reach: Vec::new(),
             },
             machines,
             queue: BTreeMap::new(),
@@ -381,6 +383,19 @@ impl World {
         let forced = self.node(i).force_primary(now);
         self.drain(i);
         forced
+    }
+
+    /// Whether the witness answers a machine, from now on.
+    pub(super) fn reach(&mut self, i: usize, answers: bool) {
+        let now = self.clock(i);
+        let answering = self.config.must_reach.iter().copied().filter(|_| answers).collect();
+        self.node(i).handle_reach(answering, now);
+        self.drain(i);
+    }
+
+    pub(super) fn status(&mut self, i: usize) -> Status {
+        let now = self.clock(i);
+        self.node(i).status(now)
     }
 
     pub(super) fn is_running(&self, i: usize) -> bool {
