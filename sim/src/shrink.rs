@@ -277,6 +277,7 @@ fn remove_node(scenario: &mut Scenario, node: usize) {
     for vip in &mut scenario.vips {
         kept(&mut vip.prefer);
     }
+    scenario.must_reach.iter_mut().for_each(moved);
     scenario.expect.holders.retain_mut(|(_, holder)| {
         let stays = *holder != node;
         moved(holder);

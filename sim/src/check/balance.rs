@@ -1,5 +1,5 @@
-//! P3: when the world has been quiet for long enough, no single move of a VIP that no preference pins would make the most
-//! loaded of two members less loaded, each measured against its weight.
+//! P3: when the world has been quiet for long enough, the counts of VIPs that no preference pins, each divided by its
+//! member's weight, differ by at most one, and a member without a weight has none.
 
 use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
@@ -55,8 +55,9 @@ fn judge(members: &[usize], glance: &Glance<'_>, findings: &mut Findings) {
     for &from in members {
         for &to in members {
             let (from_load, to_load) = (load(from), load(to));
-            // Cross-multiplied: from_load / weight(from) > (to_load + 1) / weight(to).
-            if from_load > 0 && from_load * weight(to) > (to_load + 1) * weight(from) {
+            // Cross-multiplied: from_load / weight(from) > to_load / weight(to) + 1.
+            let uneven = from_load * weight(to) > (to_load + weight(to)) * weight(from);
+            if from_load > 0 && uneven {
                 let text = format!(
                     "{} has {from_load} VIPs (weight {}) and {} has {to_load} (weight {}), {} ms after the last disturbance",
                     glance.node(from),

@@ -422,7 +422,8 @@ fn thawed(x: usize, y: usize, began: Duration, glance: &Glance<'_>) -> Option<Ve
         let thawed = glance.segment.thawed[node].filter(|&at| began >= at)?;
         let lease = glance.scenario.timing.failure_timeout;
         let bound = if glance.attends(node) { glance.bounds.merge } else { lease };
-        let until = glance.deadline(thawed, bound);
+        // It goes on between two ticks, is seen at one, and what it does shows at another.
+        let until = glance.deadline(thawed, bound + Duration::from_millis(3));
         (began <= until).then_some(until)
     };
     let until = until(x).max(until(y))?;

@@ -65,6 +65,9 @@ fn configuration(world: &mut Scenario, partition: Partition, rng: &mut Rng) {
     if partition == Partition::Quorum && rng.chance(0.2) {
         world.safety.quorum = QuorumKind::Static;
     }
+    if partition == Partition::Quorum && rng.chance(0.2) {
+        world.must_reach = Some(world.nodes.len()); // the client
+    }
     let moves_per_round = rng.chance(0.3).then(|| 1 + rng.below(3) as usize);
     world.balance = Balance { moves_per_round, interval: ms(300 + rng.below(1_700)) };
     let operation = Duration::from_micros(100 + rng.below(1_900));

@@ -197,7 +197,10 @@ impl World<'_> {
         if let Daemon::Paused(since) = segment.daemons[node] {
             if segment.kernels.runs(node) {
                 self.machines[node].gate.open();
-                segment.set_daemon(node, Daemon::Running(since));
+                let now = self.sim.elapsed();
+                // Whoever was paused before its first view begins to mature only now.
+                let young = now < since + self.scenario.timing.mature * 2;
+                segment.set_daemon(node, Daemon::Running(if young { now } else { since }));
             } else {
                 segment.set_daemon(node, Daemon::Frozen(since));
             }
