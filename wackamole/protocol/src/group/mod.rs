@@ -392,7 +392,6 @@ impl Group {
         }
         self.evaluate(now);
         self.renew_lease(now);
-        self.write_off_attempts(now);
         self.send_due_heartbeats(now);
     }
 

@@ -30,9 +30,6 @@ pub(super) struct Votes {
     accepted: Option<(u64, Formed)>,
     /// The agent's state for the ballot that was accepted, which waits for the disk.
     unsent: Option<(ViewId, Vec<u8>)>,
-    /// Attempts were given up since the record was written last, and when that is written.
-    to_write_off: bool,
-    write_off_at: Option<Instant>,
     /// Our vote is given away, as soon as this ticket is on the disk.
     giving: Option<u64>,
     given: bool,
@@ -61,8 +58,6 @@ impl Votes {
             attempt: None,
             accepted: None,
             unsent: None,
-            to_write_off: false,
-            write_off_at: None,
             giving: None,
             given: false,
             inherited_until: Instant::ORIGIN,
@@ -281,26 +276,15 @@ impl Group {
         attempt.form(&mut votes.record).is_ok()
     }
 
-    /// The proposal is given up, and an attempt with it: nobody will ever hear of its install.
+    /// The proposal is given up, and an attempt with it: nobody will ever hear of its install. That is written at once: until
+    /// it is on the disk those who accepted the attempt cannot know that it failed, and refuse the next one; and a restart
+    /// would be bound by it until all of its voters are heard.
     pub(super) fn drop_proposal(&mut self) {
         self.proposal = None;
         if let Some(votes) = &mut self.votes
             && let Some(attempt) = votes.attempt.take()
         {
             attempt.abandon(&mut votes.record);
-            votes.to_write_off = true;
-        }
-    }
-
-    /// Writes down that attempts were given up, once there have been none for a while: what a restart finds on the disk binds
-    /// until all of its voters are heard. Nothing waits for it.
-    pub(super) fn write_off_attempts(&mut self, now: Instant) {
-        let quiet = self.timing.failure_timeout;
-        let Some(votes) = &mut self.votes else { return };
-        if !votes.to_write_off || votes.attempt.is_some() {
-            votes.write_off_at = None;
-        } else if now >= *votes.write_off_at.get_or_insert(now + quiet) {
-            (votes.to_write_off, votes.write_off_at) = (false, None);
             self.save_record();
         }
     }
