@@ -179,6 +179,9 @@ impl SimAddresses {
             Action::Acquire(_) | Action::Release(_) if refused => {
                 return Err(AddressError::Other("refused by the scenario".to_owned()));
             }
+            Action::Acquire(_) if segment.fences.lease_is_over(now, self.node) => {
+                return Err(AddressError::Other("the lease is over".to_owned()));
+            }
             Action::Acquire(_) => segment.acquire(now, self.node, vip),
             Action::Release(_) => segment.release(now, self.node, vip),
             Action::Announce(_) => segment.announce(now, self.node, vip),

@@ -139,6 +139,13 @@ impl Fences {
         self.machines[node].spec
     }
 
+    /// Whether a lease that the daemon told is over on the machine's own clock.
+    pub fn lease_is_over(&self, now: Duration, node: usize) -> bool {
+        let machine = &self.machines[node];
+        matches!(machine.lease, Lease::Until(_))
+            && !machine.leased(machine.oscillator.get().shown(now))
+    }
+
     /// The daemon tells its lease.
     pub fn renew(&mut self, node: usize, lease: Lease) {
         self.machines[node].lease = lease;

@@ -1,7 +1,8 @@
 //! Putting addresses on and taking them away.
 
 use rtnetlink::packet_route::address::AddressAttribute;
-use wackamole::env::{Action, AddressError, AddressEvent};
+use wackamole::env::{Action, AddressError, AddressEvent, Addresses as _, Lease};
+use wackamole::io::clock;
 
 use crate::kernel::{Kernel, cable, foreign, ours, sysctl};
 use crate::namespace::Namespace;
@@ -170,5 +171,22 @@ pub(crate) fn never_waits_behind_acquires_to_release() {
         }
         // How many is up to the scheduler; that they are not all is up to us.
         assert!(acquired_before < 399, "{acquired_before} acquires came first");
+    });
+}
+
+/// A process that was stopped may go on in the middle of an acquire.
+pub(crate) fn adds_nothing_past_the_lease() {
+    machine(|kernel| {
+        let mut worker = Worker::here();
+        let vip = vip(&["10.0.0.1/32@eth0", "fd00::1/128@eth0"]);
+        let now = clock::boot_time();
+        worker.addresses().renew(Lease::Until(now));
+        let over = Err(AddressError::Other("the lease is over".into()));
+        assert_eq!(worker.acquire(&vip), over);
+        assert_eq!(kernel.addresses("eth0"), []);
+
+        let longer = now + wackamole_protocol::time::Duration::from_secs(60);
+        worker.addresses().renew(Lease::Until(longer));
+        assert_eq!(worker.acquire(&vip), Ok(()));
     });
 }

@@ -53,6 +53,7 @@ fn main() -> ExitCode {
     let trials = trials! {
         acquire:
             puts_marked_addresses_on,
+            adds_nothing_past_the_lease,
             is_idempotent,
             leaves_a_foreign_address_alone,
             is_all_or_nothing,

@@ -205,3 +205,25 @@ fn a_prospective_heir_has_rivals_while_others_than_the_holder_are_away() {
 fn members_of(agent: &Agent, count: usize) -> Vec<MemberInfo> {
     members(agent).into_iter().take(count).collect()
 }
+
+#[test]
+fn whoever_has_the_permission_and_cannot_use_it_says_so_once() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    install(&mut agent, 1, &[(Some(1), &[1]), (Some(0), &[0]), (None, &[])]);
+    told(&mut agent, 0);
+    let declined = |agent: &mut Agent, why_not: Option<&str>| -> Vec<VipId> {
+        let (vips, why_not) = (agent.slots.keys().copied().collect(), why_not.map(str::to_owned));
+        agent.handle_addresses(AddressOutcome::Servable { vips, why_not }, now());
+        told(agent, 0)
+            .into_iter()
+            .flat_map(|message| match message {
+                AgentMessage::Holding(holding) => holding.declined,
+                _ => vec![],
+            })
+            .collect()
+    };
+    assert_eq!(declined(&mut agent, Some("no carrier")), [vips[0]], "the others are not ours");
+    assert_eq!(declined(&mut agent, Some("no sign of life")), []);
+    assert_eq!(declined(&mut agent, None), []);
+    assert_eq!(declined(&mut agent, Some("no carrier")), [vips[0]]);
+}

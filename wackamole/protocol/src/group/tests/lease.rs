@@ -9,7 +9,7 @@ fn echo(lan: &Lan, peer_incarnation: Incarnation, sequence: u64, promise: Durati
         from: name(1),
         to: name(0),
         incarnation: lan.groups[1].incarnation,
-        sequence: 100_000 + sequence,
+        sequence: 100_000 + sequence + promise.as_millis() as u64,
     };
     let echo = PeerEcho {
         peer: name(0),
@@ -57,15 +57,17 @@ fn an_echo_that_promises_less_or_means_an_earlier_start_extends_no_lease() {
     assert!(before.is_some());
     let newest = lan.groups[0].sequence;
 
-    for (incarnation, sequence, promise) in [
-        (earlier, newest - 1, ms(400)),
-        (mine, newest, Duration::ZERO),
-        (mine, newest + 1, ms(400)),
-    ] {
+    for (incarnation, sequence, promise) in
+        [(mine, newest, Duration::ZERO), (earlier, newest, ms(400)), (mine, newest + 1, ms(400))]
+    {
         let datagram = echo(&lan, incarnation, sequence, promise);
         lan.deliver(1, 0, &datagram);
         assert_eq!(lan.groups[0].lease(), before, "{incarnation} {sequence} {promise:?}");
     }
+
+    let good = echo(&lan, mine, newest, ms(500));
+    lan.deliver(1, 0, &good);
+    assert!(lan.groups[0].lease() > before, "this one does");
 }
 
 #[test]

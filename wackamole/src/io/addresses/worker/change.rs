@@ -57,6 +57,13 @@ impl Worker {
     }
 
     pub(super) fn acquire(&mut self, jobs: Vec<Job>) {
+        if self.lease.is_over(boot_time()) {
+            // This thread may have been stopped since it was asked to. Where no gate is shut that address would answer.
+            for job in jobs {
+                self.done(job.ticket, Err(AddressError::Other("the lease is over".into())));
+            }
+            return;
+        }
         let mut plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_acquire(&job.vip)).collect();
         self.make_room(&mut plans);
         let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
