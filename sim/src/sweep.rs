@@ -46,10 +46,16 @@ pub enum Seeds {
 }
 
 impl Seeds {
-    fn of(&self, scenario: &Scenario) -> RangeInclusive<u64> {
-        match self {
-            Self::Default => scenario.seed.map_or(1..=scenario.seeds, |seed| seed..=seed),
-            Self::Range(range) => range.clone(),
+    /// The one seed that a scenario needs is among them, unless a single other one is asked for.
+    fn of(&self, scenario: &Scenario) -> Vec<u64> {
+        match (self, scenario.seed) {
+            (Self::Default, Some(seed)) => vec![seed],
+            (Self::Default, None) => (1..=scenario.seeds).collect(),
+            (Self::Range(range), needed) => {
+                let one = range.start() == range.end();
+                let needed = needed.filter(|seed| !one && !range.contains(seed));
+                range.clone().chain(needed).collect()
+            }
         }
     }
 }
@@ -60,7 +66,7 @@ pub fn sweep(scenarios: &[Scenario], seeds: &Seeds, jobs: NonZeroUsize) -> Vec<S
     let runs: Vec<(usize, u64)> = scenarios
         .iter()
         .enumerate()
-        .flat_map(|(index, scenario)| seeds.of(scenario).map(move |seed| (index, seed)))
+        .flat_map(|(index, scenario)| seeds.of(scenario).into_iter().map(move |seed| (index, seed)))
         .collect();
     let progress = ProgressBar::new(runs.len() as u64);
     let style = "{bar:40} {pos}/{len} runs  {elapsed} (left {eta})  {msg}";

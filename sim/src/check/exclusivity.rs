@@ -352,7 +352,9 @@ impl Exclusivity {
             Partition::Component => parts_met.is_some(),
             // Also where their segment is in parts: they serve both, and hear it now.
             Partition::Lan => {
-                self.joining(key, began, glance) || self.lossy(began, glance) || parts_met.is_some()
+                self.joining(key, began, glance)
+                    || self.lossy(began, glance)
+                    || !domain.joined && parts_met.is_some()
             }
             Partition::Quorum => false,
         };

@@ -211,8 +211,8 @@ impl Scenario {
         Self::parse(&path.display().to_string(), &text)
     }
 
-    /// Reads files, and all files that end in `.toml` of folders, in the order of their names. A file that names several
-    /// policies becomes as many scenarios.
+    /// Reads files, and all files that end in `.toml` of folders and the folders in them, in the order of their names. A file
+    /// that names several policies becomes as many scenarios.
     ///
     /// # Errors
     /// As [`Scenario::load`]; or a folder has no scenario.
@@ -223,14 +223,8 @@ impl Scenario {
                 scenarios.extend(Self::load(path)?.under_its_policies());
                 continue;
             }
-            let unreadable = |source| ScenarioError::Unreadable { path: path.clone(), source };
             let mut files = Vec::new();
-            for entry in std::fs::read_dir(path).map_err(unreadable)? {
-                let file = entry.map_err(unreadable)?.path();
-                if file.extension().is_some_and(|ending| ending == "toml") {
-                    files.push(file);
-                }
-            }
+            files_of(path, &mut files)?;
             if files.is_empty() {
                 return Err(ScenarioError::NoScenarios { path: path.clone() });
             }
@@ -292,6 +286,20 @@ impl Scenario {
     pub fn vip_names(&self) -> Vec<String> {
         self.vips.iter().map(|vip| vip.vip.name().to_owned()).collect()
     }
+}
+
+/// All scenario files in a folder, and in the folders in it.
+fn files_of(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ScenarioError> {
+    let unreadable = |source| ScenarioError::Unreadable { path: folder.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_dir() {
+            files_of(&path, files)?;
+        } else if path.extension().is_some_and(|ending| ending == "toml") {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// A policy as it is written.
