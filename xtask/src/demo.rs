@@ -220,9 +220,7 @@ impl Demo {
             ["what happened", "VIPs moved", "client missed (median)", "(max)", "two holders"];
         let table = table(header, rows, 1..=4, CellAlignment::Right);
         let time = self.started.elapsed().as_secs_f64();
-        format!(
-            "{table}\nA killed daemon cannot release: its kernel answers until it is started again.\n{time:.1} s"
-        )
+        format!("{table}\n{time:.1} s")
     }
 }
 
