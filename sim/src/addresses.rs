@@ -185,10 +185,7 @@ impl SimAddresses {
             Action::Acquire(_) => segment.acquire(now, self.node, vip),
             Action::Release(_) => segment.release(now, self.node, vip),
             Action::Announce(_) => segment.announce(now, self.node, vip),
-            Action::Probe(_) if segment.probe(now, self.node, vip) => {}
-            Action::Probe(_) => {
-                return Err(AddressError::Other("nothing was heard since the last probe".into()));
-            }
+            Action::Probe(_) => segment.probe(now, self.node, vip),
             Action::FenceNode(_) | Action::CleanUp => {}
         }
         Ok(())

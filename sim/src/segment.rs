@@ -4,7 +4,7 @@
 //! It never reacts to a `Drop`: turmoil's `crash` runs destructors, and a killed daemon does not tidy up.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
@@ -19,7 +19,7 @@ use crate::kernels::Kernels;
 use crate::links::{Links, Station};
 use crate::netem::{Fate, Impairment, Netem};
 use crate::rng::Rng;
-use crate::signs::{Said, Signs, has_neighbour};
+use crate::signs::{Said, Signs};
 
 /// The segment as the parts of one world share it.
 pub type SharedSegment = Rc<RefCell<Segment>>;
@@ -121,8 +121,6 @@ pub struct Segment {
     pub fences: Fences,
     /// Whether ports show signs of life; nobody watches where nothing is said about it.
     pub signs: Option<Signs>,
-    /// By node and VIP: whether somebody answered the node on the segment when it probed last.
-    alive_when_probed: BTreeMap<(usize, usize), bool>,
     /// Frames between machines.
     pub air: Air,
     /// What clients see.
@@ -193,7 +191,6 @@ impl Segment {
             kernels: Kernels::new(nodes, vips),
             fences: Fences::none(nodes),
             signs: None,
-            alive_when_probed: BTreeMap::new(),
             air: Air::new(nodes, vips),
             clients,
             journal: Journal::default(),
@@ -419,15 +416,11 @@ impl Segment {
         }
     }
 
-    /// A machine asks the segment who answers for a VIP. Returns whether it has heard anything since it asked last, where it
-    /// goes by signs of life: somebody who should be there is asked with each probe.
-    pub fn probe(&mut self, now: Duration, node: usize, vip: usize) -> bool {
+    /// A machine asks the segment who answers for a VIP.
+    pub fn probe(&mut self, now: Duration, node: usize, vip: usize) {
         self.journal.push(now, What::Probed { node, vip });
         let Self { air, lan, netem, hop, .. } = self;
         air.probe(now, node, vip, Wires { links: lan, netem, hop: *hop });
-        let alive = has_neighbour(node, &self.lan, &self.kernels);
-        let before = self.alive_when_probed.insert((node, vip), alive);
-        self.signs.is_none() || alive || before.is_none_or(|before| before)
     }
 
     /// Decides what becomes of a datagram that has come through turmoil's link.

@@ -120,8 +120,7 @@ pub enum Action {
     Announce(Arc<Vip>),
     /// Ask the segment, on the VIP's own interfaces, whether anybody answers for its addresses: an ARP probe (RFC 5227
     /// §2.1.1) or a neighbour solicitation from `::` (RFC 4862 §5.4.2) for each. Done when they are sent; answers come as
-    /// [`AddressEvent::Claimed`], also a while later. Fails also if it was sent and nothing at all has been heard on an
-    /// interface since the VIP was probed there last: then that nobody answers says nothing.
+    /// [`AddressEvent::Claimed`], also a while later.
     Probe(Arc<Vip>),
     /// Run the operator's fence command against a node that vanished, by name, and wait for it. Succeeds at once if none is
     /// configured.

@@ -177,13 +177,10 @@ impl Clearance {
         let inquiry = self.inquiries.values_mut().find(|i| i.probing == Some(ticket));
         if let Some(inquiry) = inquiry {
             inquiry.probing = None;
-            // One that could not be sent says nothing about who is there, nor do those before if none could be heard.
+            // One that could not be sent says nothing about who is there.
             if succeeded {
                 inquiry.unanswered_since.get_or_insert(now);
                 inquiry.heard_until = Some(now);
-            } else {
-                inquiry.unanswered_since = None;
-                inquiry.heard_until = None;
             }
             return true;
         }

@@ -147,24 +147,6 @@ fn a_lost_answer_takes_nothing_away_from_a_machine_that_lives() {
 }
 
 #[test]
-fn nothing_is_free_where_nothing_is_heard() {
-    let (mut reconciler, id) = lan();
-    want(&mut reconciler, id, None, start());
-    let deaf = || Err(AddressError::Other("nothing was heard".into()));
-    for (probe, result) in [Ok(()), deaf(), Ok(()), deaf()].into_iter().enumerate() {
-        let at = start() + ms(100) * probe as u32;
-        run_timers(&mut reconciler, at);
-        let work = reconciler.poll_work().expect("a probe");
-        done(&mut reconciler, &work, result, at);
-        run_timers(&mut reconciler, at + ms(19));
-    }
-    assert_eq!(outcomes(&mut reconciler), []);
-
-    run(&mut reconciler, start() + ms(319), start() + ms(430));
-    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
-}
-
-#[test]
 fn an_answer_before_the_lease_was_over_for_sure_costs_no_time() {
     let (mut reconciler, id) = lan();
     reconciler.handle_clearing(&BTreeMap::from([(id, false)]), &BTreeMap::new(), start());
