@@ -82,9 +82,8 @@ struct Overlap {
     since: Duration,
     /// Two parts served when it began, or met.
     excused: bool,
-    /// What is left of the fences of a dead or paused daemon ends it by then; a better one that comes back later, such as
-    /// a guardian that goes on, needs no less time than that.
-    fenced_by: Duration,
+    /// What is left of the fences of a dead or paused daemon needs so long, and ends it by then.
+    fenced: Option<(Duration, Duration)>,
     told: bool,
 }
 
@@ -93,6 +92,8 @@ struct Verdict {
     kind: Kind,
     until: Option<Duration>,
     why: &'static str,
+    /// For how long, by what is left of the fences.
+    fences: Option<Duration>,
 }
 
 impl Exclusivity {
@@ -254,13 +255,13 @@ impl Exclusivity {
         let now = glance.now;
         let known = self.overlaps.get(&key).copied();
         let began = known.map_or(now, |overlap| overlap.began);
-        let Verdict { kind, until, why } = self.verdict(key, began, known, glance);
+        let Verdict { kind, until, why, fences } = self.verdict(key, began, known, glance);
         let mut overlap = known.unwrap_or(Overlap {
             began,
             kind,
             since: now,
             excused: false,
-            fenced_by: Duration::ZERO,
+            fenced: None,
             told: false,
         });
         if overlap.kind != kind {
@@ -268,9 +269,7 @@ impl Exclusivity {
             (overlap.kind, overlap.since) = (kind, now);
         }
         overlap.excused |= matches!(kind, Kind::Split | Kind::Merge);
-        if kind == Kind::Unattended {
-            overlap.fenced_by = overlap.fenced_by.max(until.unwrap_or_default());
-        }
+        overlap.fenced = fences.zip(until);
         let forbidden = until.is_some_and(|until| now > until) || kind == Kind::Forbidden;
         if forbidden && !overlap.told {
             overlap.told = true;
@@ -312,7 +311,7 @@ impl Exclusivity {
             return verdict;
         }
         if let Some(why) = self.split(key, began, glance) {
-            return Verdict { kind: Kind::Split, until: None, why };
+            return Verdict { kind: Kind::Split, until: None, why, fences: None };
         }
         let merges = glance.scenario.safety.partition != Partition::Quorum;
         if !attended {
@@ -330,11 +329,18 @@ impl Exclusivity {
             if allowed == Duration::ZERO {
                 return forbidden(began, glance);
             }
-            let fenced_by = known.map_or(Duration::ZERO, |overlap| overlap.fenced_by);
+            let until = match known.and_then(|overlap| overlap.fenced) {
+                None => since + allowed,
+                // A better fence has come back, such as a guardian that goes on: it needs its time from now.
+                Some((before, until)) if allowed < before => until.min(glance.now + allowed),
+                Some((before, until)) if allowed == before => until,
+                Some((_, until)) => until.max(since + allowed),
+            };
             return Verdict {
                 kind: Kind::Unattended,
-                until: Some((since + allowed).max(fenced_by)),
+                until: Some(until),
                 why: "a daemon is dead or paused",
+                fences: Some(allowed),
             };
         }
         // Whoever joins one of the parts when they meet has part in what follows.
@@ -369,6 +375,7 @@ impl Exclusivity {
                 kind: Kind::Merge,
                 until: Some(glance.deadline(from, glance.bounds.merge)),
                 why: if met { "two parts met" } else { "a daemon found its machine answering" },
+                fences: None,
             };
         }
         forbidden(began, glance)
@@ -424,13 +431,12 @@ fn thawed(x: usize, y: usize, began: Duration, glance: &Glance<'_>) -> Option<Ve
         let thawed = glance.segment.thawed[node].filter(|&at| began >= at)?;
         let lease = glance.scenario.timing.failure_timeout;
         let bound = if glance.attends(node) { glance.bounds.merge } else { lease };
-        // It goes on between two ticks, is seen at one, and what it does shows at another.
-        let until = glance.deadline(thawed, bound + Duration::from_millis(3));
+        let until = glance.deadline(thawed, bound);
         (began <= until).then_some(until)
     };
     let until = until(x).max(until(y))?;
     let why = "a machine goes on that its hypervisor had stopped";
-    Some(Verdict { kind: Kind::Outside, until: Some(until), why })
+    Some(Verdict { kind: Kind::Outside, until: Some(until), why, fences: None })
 }
 
 /// Nothing allows it, unless clocks are outside the assumptions of P1; then it is bounded.
@@ -438,9 +444,9 @@ fn forbidden(began: Duration, glance: &Glance<'_>) -> Verdict {
     let drift = glance.bounds.drift_overlap;
     if drift > Duration::ZERO {
         let why = "clocks differ by more than the configured drift";
-        return Verdict { kind: Kind::Outside, until: Some(began + drift), why };
+        return Verdict { kind: Kind::Outside, until: Some(began + drift), why, fences: None };
     }
-    Verdict { kind: Kind::Forbidden, until: Some(began), why: "nothing allows it" }
+    Verdict { kind: Kind::Forbidden, until: Some(began), why: "nothing allows it", fences: None }
 }
 
 /// For how long a kernel may answer beside another without its daemon, by what is left of its fences.
