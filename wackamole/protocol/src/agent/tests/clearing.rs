@@ -1,5 +1,7 @@
 //! What is asked about on its segment before it is acquired, and what is given up there.
 
+use crate::mac::MacAddress;
+
 use super::*;
 
 const LOW: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
