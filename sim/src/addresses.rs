@@ -185,7 +185,8 @@ impl SimAddresses {
             Action::Acquire(_) => segment.acquire(now, self.node, vip),
             Action::Release(_) => segment.release(now, self.node, vip),
             Action::Announce(_) => segment.announce(now, self.node, vip),
-            Action::Probe(_) => segment.probe(now, self.node, vip),
+            Action::Probe(_) if segment.probe(now, self.node, vip) => {}
+            Action::Probe(_) => return Err(AddressError::NothingHeard),
             Action::FenceNode(_) | Action::CleanUp => {}
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! It never reacts to a `Drop`: turmoil's `crash` runs destructors, and a killed daemon does not tidy up.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use tokio::sync::Notify;
@@ -19,7 +19,7 @@ use crate::kernels::Kernels;
 use crate::links::{Links, Station};
 use crate::netem::{Fate, Impairment, Netem};
 use crate::rng::Rng;
-use crate::signs::{Said, Signs};
+use crate::signs::{Said, Signs, has_neighbour};
 
 /// The segment as the parts of one world share it.
 pub type SharedSegment = Rc<RefCell<Segment>>;
@@ -121,6 +121,8 @@ pub struct Segment {
     pub fences: Fences,
     /// Whether ports show signs of life; nobody watches where nothing is said about it.
     pub signs: Option<Signs>,
+    /// By node and VIP: whether somebody answered the node on the segment when it probed last.
+    alive_when_probed: BTreeMap<(usize, usize), bool>,
     /// Frames between machines.
     pub air: Air,
     /// What clients see.
@@ -191,6 +193,7 @@ impl Segment {
             kernels: Kernels::new(nodes, vips),
             fences: Fences::none(nodes),
             signs: None,
+            alive_when_probed: BTreeMap::new(),
             air: Air::new(nodes, vips),
             clients,
             journal: Journal::default(),
@@ -361,7 +364,9 @@ impl Segment {
 
     /// A datagram is sent that does not come through a daemon's socket.
     pub fn post(&mut self, now: Duration, to: usize, mail: Mail) {
-        self.posted.push_back((now + self.hop, to, mail));
+        let arrives = now + self.hop;
+        let behind = self.posted.partition_point(|(earlier, ..)| *earlier <= arrives);
+        self.posted.insert(behind, (arrives, to, mail));
     }
 
     fn deliver_mail(&mut self, now: Duration) {
@@ -416,11 +421,15 @@ impl Segment {
         }
     }
 
-    /// A machine asks the segment who answers for a VIP.
-    pub fn probe(&mut self, now: Duration, node: usize, vip: usize) {
+    /// A machine asks the segment who answers for a VIP. Returns whether it has heard anything since it asked last, where it
+    /// goes by signs of life: somebody who should be there is asked with each probe.
+    pub fn probe(&mut self, now: Duration, node: usize, vip: usize) -> bool {
         self.journal.push(now, What::Probed { node, vip });
         let Self { air, lan, netem, hop, .. } = self;
         air.probe(now, node, vip, Wires { links: lan, netem, hop: *hop });
+        let alive = has_neighbour(node, &self.lan, &self.kernels);
+        let before = self.alive_when_probed.insert((node, vip), alive);
+        self.signs.is_none() || alive || before.is_none_or(|before| before)
     }
 
     /// Decides what becomes of a datagram that has come through turmoil's link.

@@ -120,7 +120,8 @@ pub enum Action {
     Announce(Arc<Vip>),
     /// Ask the segment, on the VIP's own interfaces, whether anybody answers for its addresses: an ARP probe (RFC 5227
     /// §2.1.1) or a neighbour solicitation from `::` (RFC 4862 §5.4.2) for each. Done when they are sent; answers come as
-    /// [`AddressEvent::Claimed`], also a while later.
+    /// [`AddressEvent::Claimed`], also a while later. Fails with [`AddressError::NothingHeard`] if it was sent and nothing at
+    /// all has been heard on an interface since the VIP was probed there last: that nobody answered then says nothing.
     Probe(Arc<Vip>),
     /// Run the operator's fence command against a node that vanished, by name, and wait for it. Succeeds at once if none is
     /// configured.
@@ -176,6 +177,9 @@ pub enum AddressError {
     /// The kernel refuses.
     #[error("not permitted to change addresses; CAP_NET_ADMIN is needed")]
     NotPermitted,
+    /// A probe is out, but no frame of anybody has come in since the one before.
+    #[error("nothing was heard since the last probe")]
+    NothingHeard,
     /// Anything else that the kernel says.
     #[error("{0}")]
     Other(String),

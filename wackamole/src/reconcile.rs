@@ -251,7 +251,7 @@ impl Reconciler {
     pub fn handle_event(&mut self, event: AddressEvent, now: Instant) {
         match event {
             AddressEvent::Done { ticket, result } => {
-                if self.clearance.handle_done(ticket, result.is_ok(), now) {
+                if self.clearance.handle_done(ticket, &result, now) {
                     self.advance_clearance(now);
                 } else if let Some(vip) = self.tickets.remove(&ticket) {
                     self.handle_done(vip, ticket, result, now);

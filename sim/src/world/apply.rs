@@ -12,6 +12,9 @@ use crate::network::node_address;
 use crate::rng::Span;
 use crate::segment::{Daemon, Mail, News, Sabotage};
 
+/// How long a daemon may take until it reads what somebody else's guardian says.
+const READING: Span = Span { min: Duration::ZERO, max: Duration::from_millis(2) };
+
 impl World<'_> {
     /// Does something to the world.
     pub(super) fn apply(&mut self, fault: &Fault) {
@@ -174,9 +177,12 @@ impl World<'_> {
         let mut segment = self.segment.borrow_mut();
         segment.journal.push(now, What::Guarded { node, killed });
         segment.clear(now, node, KernelChange::Guarded);
-        for bytes in self.machines[node].leaves() {
-            for peer in (0..self.machines.len()).filter(|&peer| peer != node) {
-                segment.post(now, peer, Mail { from: node, bytes: bytes.clone() });
+        let leaves = self.machines[node].leaves();
+        for peer in (0..self.machines.len()).filter(|&peer| peer != node) {
+            // Some take a moment longer than others to read it: meanwhile those who did ask them for a view without the node.
+            let sent = now + READING.draw_ticks(&mut self.rng);
+            for bytes in &leaves {
+                segment.post(sent, peer, Mail { from: node, bytes: bytes.clone() });
             }
         }
         if let Some(supervisor) = self.scenario.fences.supervisor.filter(|_| killed) {

@@ -14,7 +14,7 @@ use wackamole_protocol::node::{AddressOutcome, Wanted};
 use wackamole_protocol::time::{Deadline, Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
-use crate::env::{Action, Work};
+use crate::env::{Action, AddressError, Work};
 
 /// For how long an answer is waited for at most: many times a round trip on a LAN, and a kernel needs no more.
 const ANSWER_MAX: Duration = Duration::from_millis(20);
@@ -38,6 +38,8 @@ struct Inquiry {
     /// When the last probe was out. Whoever sends it hears first, and reports in order: answers that had come in by
     /// then are known.
     heard_until: Option<Instant>,
+    /// Nothing had come in when the last probe was out; there is no use in asking faster.
+    deaf: bool,
     /// When somebody used it last, of those who did since it is to be acquired.
     used_at: Option<Instant>,
     /// When somebody with a lower address asked about it last.
@@ -116,6 +118,7 @@ impl Clearance {
                 probing: None,
                 unanswered_since: None,
                 heard_until: None,
+                deaf: false,
                 used_at: None,
                 rivalled_at: None,
                 answered_by: None,
@@ -173,20 +176,39 @@ impl Clearance {
     }
 
     /// A probe is out, or a fence command has ended. Returns whether it was one of them.
-    pub(super) fn handle_done(&mut self, ticket: u64, succeeded: bool, now: Instant) -> bool {
+    pub(super) fn handle_done(
+        &mut self,
+        ticket: u64,
+        result: &Result<(), AddressError>,
+        now: Instant,
+    ) -> bool {
         let inquiry = self.inquiries.values_mut().find(|i| i.probing == Some(ticket));
         if let Some(inquiry) = inquiry {
             inquiry.probing = None;
-            // One that could not be sent says nothing about who is there.
-            if succeeded {
-                inquiry.unanswered_since.get_or_insert(now);
-                inquiry.heard_until = Some(now);
+            inquiry.deaf = matches!(result, Err(AddressError::NothingHeard));
+            match result {
+                Ok(()) => {
+                    inquiry.unanswered_since.get_or_insert(now);
+                    inquiry.heard_until = Some(now);
+                }
+                // Whoever would have answered those before was not heard either, and this one may have gone the same way. Where
+                // frames are always far apart it must do that some came before a probe and some after it; by then a port
+                // that is dead has been noticed.
+                Err(AddressError::NothingHeard) => {
+                    let patience = self.waits.patience;
+                    if inquiry.wanted_since.is_none_or(|at| now < at + patience) {
+                        inquiry.unanswered_since = None;
+                        inquiry.heard_until = None;
+                    }
+                }
+                // One that could not be sent says nothing about who is there.
+                Err(_) => {}
             }
             return true;
         }
         let fencing = self.fencings.values_mut().find(|f| **f == Fencing::Running(ticket));
         let Some(fencing) = fencing else { return false };
-        *fencing = if succeeded { Fencing::Done } else { Fencing::Again(now + FENCE_AGAIN) };
+        *fencing = if result.is_ok() { Fencing::Done } else { Fencing::Again(now + FENCE_AGAIN) };
         true
     }
 
@@ -288,7 +310,8 @@ impl Inquiry {
         if self.probing.is_some() {
             return None;
         }
-        let in_doubt = self.silent_since(within).is_none() && self.wanted_since.is_some();
+        let in_doubt =
+            self.silent_since(within).is_none() && self.wanted_since.is_some() && !self.deaf;
         let answered = self.unanswered_since.map(|at| at + within).filter(|_| in_doubt);
         Some(answered.map_or(self.probe_at, |at| at.min(self.probe_at)))
     }

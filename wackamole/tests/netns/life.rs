@@ -338,3 +338,39 @@ fn processor_time() -> (Duration, u64) {
     let (_, used, runs) = latest.unwrap();
     (Duration::from_nanos(used), runs)
 }
+
+/// Silence says nothing where nothing is heard.
+pub(crate) fn is_waited_for_before_an_unanswered_probe_counts() {
+    let pause = Duration::from_millis(30);
+    for (peer, wanted) in [("10.0.0.2", "10.0.0.100/32@eth0"), ("fd00::2", "fd00::100/128@eth0")] {
+        let (switch, [left, right]) = switch();
+        right.enter(|| {
+            Kernel::here().add_address("eth0", "10.0.0.2/24");
+            Kernel::here().add_address("eth0", "fd00::2/64");
+        });
+        left.enter(|| {
+            Kernel::here().add_address("eth0", "10.0.0.1/24");
+            Kernel::here().add_address("eth0", "fd00::1/64");
+            let vip = vip(&[wanted]);
+            let mut worker = watching(&[&vip], &[peer]);
+            let mut probe = || {
+                worker.watch_for(pause);
+                worker.probe(&vip)
+            };
+            for _ in 0..4 {
+                assert_eq!(probe(), Ok(()), "{peer} was asked too, and answered");
+            }
+
+            switch.enter(|| Kernel::here().set_plugged("port0", false));
+            let _what_came_before = probe();
+            for _ in 0..2 {
+                let error = probe().expect_err("nobody can answer").to_string();
+                assert_eq!(error, "nothing was heard since the last probe");
+            }
+
+            switch.enter(|| Kernel::here().set_plugged("port0", true));
+            let _it_is_asked = probe();
+            assert_eq!(probe(), Ok(()));
+        });
+    }
+}

@@ -108,6 +108,7 @@ fn main() -> ExitCode {
             of_others_who_probe_are_heard_while_we_do,
             in_a_flood_become_a_few_reports;
         life:
+            is_waited_for_before_an_unanswered_probe_counts,
             is_gone_when_a_port_goes_silent_and_comes_back,
             comes_back_with_the_first_client,
             is_kept_by_answers_on_a_quiet_segment,

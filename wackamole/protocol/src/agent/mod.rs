@@ -243,7 +243,13 @@ impl Agent {
         slot.let_go = has_view && slot.other_holders.is_empty() && slot.unservable.is_none();
         slot.free = slot.let_go && nobody_is_away;
         let next = slot.owner.filter(|&owner| owner != self.me);
-        let reason = if self.draining { Reason::Drain } else { slot.reason };
+        // Still its owner, it lets go because it cannot serve: how it once got the VIP is not why.
+        let unable = slot.owner == Some(self.me) && slot.is_unable();
+        let reason = match (self.draining, unable) {
+            (true, _) => Reason::Drain,
+            (false, true) => Reason::Unable,
+            (false, false) => slot.reason,
+        };
         self.event(Event::Released { vip, next, reason });
         self.hand_over(vip);
         self.restate_due = true;

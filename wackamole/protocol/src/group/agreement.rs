@@ -18,7 +18,10 @@ use super::{EARLY_MESSAGES_MAX, Group, GroupOutput, InstalledView};
 
 /// How often a proposal that was refused for a better set is tried again at the pace of heartbeats: those who see a
 /// machine die a moment later than we do agree with us by then.
-const BETTER_RETRIES: u32 = 4;
+const BETTER_RETRIES: u32 = GONE_RETRIES + 4;
+
+/// How often one that drops nobody but those who have left is tried again at once before that.
+const GONE_RETRIES: u32 = 4;
 
 /// The highest ballot accepted.
 #[derive(Clone, Debug)]
@@ -290,61 +293,6 @@ impl Group {
                 || members.len() == best.len() && ranks(members) <= ranks(&best))
     }
 
-    /// Those to whom an earlier start of this node may have promised something: promises survive a restart.
-    fn earlier_debt(&self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) -> Duration {
-        let promised = self.safety.promised_before.max(self.timing.failure_timeout);
-        let over = self.started_at + promised;
-        let owed_to_somebody =
-            self.peers.values().any(|peer| !members.contains_key(&peer.id) && !peer.has_left());
-        let earlier = if owed_to_somebody { over.since(now) } else { Duration::ZERO };
-        // Whoever was given a vote was given the promises that its former owner made.
-        let inherited = match &self.votes {
-            Some(votes) if self.is_bound_by_a_vote(members) => votes.inherited_until().since(now),
-            _ => Duration::ZERO,
-        };
-        earlier.max(inherited)
-    }
-
-    /// Those to whom this node has promised to accept no view without them.
-    fn creditors(&self) -> BTreeMap<NodeId, Incarnation> {
-        let mut creditors = BTreeMap::new();
-        if let Some(view) = &self.view {
-            creditors.extend(view.members.iter().map(|(&id, &i)| (id, i)));
-        }
-        if let Some(accepted) = &self.accepted {
-            creditors.extend(accepted.members.iter().map(|(&id, &i)| (id, i)));
-        }
-        creditors.remove(&self.me);
-        creditors
-    }
-
-    /// The longest promise to anybody who is not among `members`. A creditor that has left or restarted is owed nothing.
-    fn largest_debt(&self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) -> Duration {
-        self.creditors()
-            .into_iter()
-            .filter(|(id, incarnation)| members.get(id) != Some(incarnation))
-            .filter_map(|(id, incarnation)| {
-                let peer = self.peers.get(&id)?;
-                (peer.incarnation == Some(incarnation)).then(|| peer.debt(&self.timing, now))
-            })
-            .max()
-            .unwrap_or(Duration::ZERO)
-            .max(self.earlier_debt(members, now))
-    }
-
-    /// Stops renewing the promises to those who would be dropped, so that the debt ends.
-    fn freeze_promises(&mut self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) {
-        for (id, incarnation) in self.creditors() {
-            if members.get(&id) != Some(&incarnation)
-                && let Some(peer) = self.peers.get_mut(&id)
-            {
-                peer.frozen_at.get_or_insert(now);
-                peer.given_up_at = Some(now);
-            }
-        }
-        self.hasten_heartbeat(now);
-    }
-
     /// Looks again at a proposal whose obstacle may be gone.
     pub(super) fn revisit_deferred(&mut self, now: Instant) {
         if let Some(deferred) = self.deferred.take_if(|deferred| now >= deferred.until) {
@@ -386,6 +334,10 @@ impl Group {
             Refusal::NotMe | Refusal::Unheard => heartbeat / 2,
             // It has told what it knows; with that the next attempt is another one.
             Refusal::Votes => heartbeat / 8,
+            // Whoever has left told everybody. The refuser has not got its turn to read it yet.
+            Refusal::Better if self.refusals < GONE_RETRIES && self.drops_only_the_gone() => {
+                heartbeat / 16
+            }
             // The refuser may learn within a heartbeat what we know; if it then still refuses it knows more than we do.
             Refusal::Better if self.refusals < BETTER_RETRIES => heartbeat,
             Refusal::Better => self.timing.failure_timeout,
@@ -404,6 +356,17 @@ impl Group {
             }
         }
         self.dirty = true;
+    }
+
+    /// Whether everybody whom our proposal takes out of the view has left, or has been started anew.
+    fn drops_only_the_gone(&self) -> bool {
+        let (Some(view), Some(proposal)) = (&self.view, &self.proposal) else { return false };
+        let dropped = view.members.iter().filter(|&(id, i)| proposal.members.get(id) != Some(i));
+        dropped.into_iter().all(|(id, incarnation)| {
+            self.peers
+                .get(id)
+                .is_some_and(|peer| peer.has_left() || peer.incarnation != Some(*incarnation))
+        })
     }
 
     /// Does not propose these members again for a while. Other members may be proposed at any time.

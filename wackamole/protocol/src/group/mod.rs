@@ -10,6 +10,7 @@
 //! a member for which a promise is outstanding is dropped by no view that this node accepts.
 
 mod agreement;
+mod debt;
 mod lease;
 mod matrix;
 mod message;

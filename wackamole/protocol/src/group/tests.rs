@@ -2,13 +2,14 @@
 
 mod lan;
 mod lease;
+mod promises;
 
 use std::collections::BTreeMap;
 
 use super::message::{GroupMessage, Refusal};
 use super::*;
 use crate::wire::Codec;
-use crate::wire::message::Fragment;
+use crate::wire::message::{Fragment, Leave};
 use lan::{Lan, config, ms, name};
 
 fn ballot(epoch: u64, coordinator: usize) -> ViewId {
@@ -202,6 +203,27 @@ fn an_earlier_start_and_an_unheard_member_are_refused() {
     );
 
     assert_eq!(refusals(&lan, 1), [Refusal::NotMe, Refusal::Unheard]);
+}
+
+#[test]
+fn whoever_has_left_is_dropped_as_soon_as_all_have_read_it() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    let mark = lan.views.len();
+
+    // One of them has not got its turn yet when the other asks it for a view.
+    lan.cut.insert((2, 1));
+    lan.groups[2].leave();
+    lan.run(ms(1));
+    assert_eq!(refusals(&lan, 1), [Refusal::Better]);
+    let incarnation = lan.groups[2].incarnation;
+    let header = Header { from: name(2), to: NodeId::EVERYBODY, incarnation, sequence: 1 << 62 };
+    let leave = Codec::new(&crate::config::ClusterKey([7; 32]), "test")
+        .seal(&header, &Body::Leave(Leave { incarnation }));
+    lan.deliver(2, 1, &leave);
+    lan.run(ms(10));
+
+    assert_eq!(lan.views.len(), mark + 2, "far less than a heartbeat later");
 }
 
 #[test]

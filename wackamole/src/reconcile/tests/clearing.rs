@@ -147,6 +147,48 @@ fn a_lost_answer_takes_nothing_away_from_a_machine_that_lives() {
 }
 
 #[test]
+fn nothing_is_free_where_nothing_is_heard() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    let deaf = || Err(AddressError::NothingHeard);
+    for (probe, result) in [Ok(()), deaf(), Ok(()), deaf()].into_iter().enumerate() {
+        let at = start() + ms(100) * probe as u32;
+        run_timers(&mut reconciler, at);
+        let work = reconciler.poll_work().expect("a probe");
+        done(&mut reconciler, &work, result, at);
+        run_timers(&mut reconciler, at + ms(19));
+    }
+    assert_eq!(outcomes(&mut reconciler), []);
+
+    run(&mut reconciler, start() + ms(319), start() + ms(430));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+}
+
+#[test]
+fn where_frames_are_far_apart_some_before_a_probe_and_some_after_it_are_enough_in_the_end() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    // Somebody says something every 300 ms.
+    let (mut frames, mut probes, mut cleared_at) = (0, 0, None);
+    for time in 0..1_500 {
+        let at = start() + ms(time);
+        run_timers(&mut reconciler, at);
+        while let Some(work) = reconciler.poll_work() {
+            let heard = std::mem::replace(&mut frames, time / 300) != time / 300;
+            let result = if heard { Ok(()) } else { Err(AddressError::NothingHeard) };
+            done(&mut reconciler, &work, result, at);
+            probes += 1;
+        }
+        if cleared_at.is_none() && !outcomes(&mut reconciler).is_empty() {
+            cleared_at = Some(time);
+        }
+    }
+    // What was said at 600 ms and at 900 ms came before and after a probe.
+    assert!(cleared_at.is_some_and(|at| (900..=1_000).contains(&at)), "{cleared_at:?}");
+    assert!(probes < 40, "{probes} probes");
+}
+
+#[test]
 fn an_answer_before_the_lease_was_over_for_sure_costs_no_time() {
     let (mut reconciler, id) = lan();
     reconciler.handle_clearing(&BTreeMap::from([(id, false)]), &BTreeMap::new(), start());

@@ -15,7 +15,7 @@ pub(super) fn ms(milliseconds: u64) -> Duration {
 }
 
 fn word(i: usize) -> String {
-    ["a", "b", "c"][i].to_owned()
+    ["a", "b", "c", "d"][i].to_owned()
 }
 
 pub(super) fn name(i: usize) -> NodeId {
@@ -58,6 +58,8 @@ pub(super) struct Lan {
     pub(super) messages: Vec<(usize, usize, GroupMessage)>,
     /// Every view that was installed: where, which, with which decision.
     pub(super) views: Vec<(usize, ViewId, Vec<u8>)>,
+    /// The leases when they were.
+    pub(super) leases: Vec<Option<Instant>>,
     /// Proposals of the engines themselves are lost.
     pub(super) keep_quiet: bool,
     wire: VecDeque<(usize, usize, Vec<u8>)>,
@@ -65,10 +67,16 @@ pub(super) struct Lan {
 
 impl Lan {
     pub(super) fn new(nodes: usize) -> Self {
+        Self::under(Partition::Component, nodes)
+    }
+
+    pub(super) fn under(partition: Partition, nodes: usize) -> Self {
         let now = Instant::ORIGIN + ms(1_000);
         let start = |i: usize| {
             let nonce = u32::try_from(i).expect("few");
-            Group::new(&config(nodes, i), 0, Incarnation::new(2, nonce), now)
+            let mut config = config(nodes, i);
+            config.safety = Safety::new(partition, &config.timing);
+            Group::new(&config, 0, Incarnation::new(2, nonce), now)
         };
         Self {
             now,
@@ -78,6 +86,7 @@ impl Lan {
             held_back: Vec::new(),
             messages: Vec::new(),
             views: Vec::new(),
+            leases: Vec::new(),
             keep_quiet: false,
             wire: VecDeque::new(),
         }
@@ -156,11 +165,14 @@ impl Lan {
             GroupOutput::DecisionWanted { ballot, .. } => {
                 self.groups[i].provide_decision(ballot, b"decision".to_vec(), self.now);
             }
-            GroupOutput::View { view, decision, .. } => self.views.push((i, view, decision)),
+            GroupOutput::View { view, decision, .. } => {
+                self.views.push((i, view, decision));
+                self.leases.push(self.groups[i].lease());
+            }
+            GroupOutput::Save { ticket, .. } => self.groups[i].handle_saved(ticket, self.now),
             GroupOutput::Transmit { to: Destination::Group, .. }
             | GroupOutput::ViewLost { .. }
             | GroupOutput::Message { .. }
-            | GroupOutput::Save { .. }
             | GroupOutput::Suspects(_)
             | GroupOutput::Restarted(_)
             | GroupOutput::Event(_) => {}

@@ -8,6 +8,7 @@ use wackamole_protocol::mac::MacAddress;
 use wackamole_protocol::time::{Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
+use super::super::super::mirror::Link;
 use super::super::claims::Claims;
 use super::super::life::{Ask, Life};
 use super::super::links::Links;
@@ -145,6 +146,34 @@ impl Alive {
             questions.push((index, mac, asked));
         }
         questions
+    }
+
+    /// Whether frames on an interface are a sign that others are there.
+    pub(super) fn can_tell(&self, name: &str) -> bool {
+        self.interfaces.get(name).is_some_and(|interface| interface.life.is_sampled())
+    }
+
+    /// Whoever should be there is asked no more often than that while VIPs are probed: often enough for two probes in a row.
+    pub(super) fn pace_of_probes(&self) -> Duration {
+        self.heartbeat / 8
+    }
+
+    /// Frames that ask everybody who should be there.
+    pub(super) fn ask_everybody(
+        &mut self,
+        index: u32,
+        link: &Link,
+        claims: &Claims,
+        queries: &mut Queries,
+    ) -> Vec<Vec<u8>> {
+        let Some(Interface { stations, .. }) = self.interfaces.get_mut(&link.name) else {
+            return Vec::new();
+        };
+        let Ok(mac) = able_to_ask(link) else { return Vec::new() };
+        let not_held: Vec<_> = claims.not_held_on(&link.name).collect();
+        let mut segment = On { interface: index, claims, queries };
+        let questions = stations.ask_all(&self.config.peers, &not_held, &mut segment);
+        questions.iter().map(|question| frame(question, mac)).collect()
     }
 
     /// What has changed, each reason with its VIPs.

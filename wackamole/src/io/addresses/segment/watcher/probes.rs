@@ -1,11 +1,14 @@
 //! Sending probes, at the pace of the devices.
+//!
+//! That a probe is not answered says something only if an answer could have been heard. So somebody who should be there is
+//! asked as well, and a probe fails if no frame at all has come in on its interface since the one before.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use wackamole_protocol::time::{Duration, Instant};
-use wackamole_protocol::vip::{Vip, VipAddress};
+use wackamole_protocol::vip::{Vip, VipAddress, VipId};
 
 use super::super::super::announcer::SendError;
 use super::super::super::mirror::Link;
@@ -32,12 +35,19 @@ pub(super) struct Probes {
     /// The device at the head takes no frames until then.
     paused_until: Option<Instant>,
     pauses: u32,
+    /// By interface: when somebody was asked last, and how many frames had come in by then.
+    asked: BTreeMap<u32, (Instant, u64)>,
+    /// By VIP and interface: how many frames had come in when the VIP was probed last.
+    counted: BTreeMap<(VipId, u32), u64>,
 }
 
 /// What is left to be sent of one.
 #[derive(Debug)]
 struct Probe {
     ticket: u64,
+    vip: VipId,
+    /// Where it is asked about.
+    interfaces: BTreeSet<u32>,
     frames: VecDeque<(u32, Vec<u8>)>,
     result: Result<(), AddressError>,
 }
@@ -51,7 +61,14 @@ impl Probes {
             let nanos = clock::boot_time().since_origin().as_nanos() as u64;
             nonce.copy_from_slice(&nanos.to_le_bytes()[..6]);
         }
-        Self { waiting: VecDeque::new(), nonce, paused_until: None, pauses: 0 }
+        Self {
+            waiting: VecDeque::new(),
+            nonce,
+            paused_until: None,
+            pauses: 0,
+            asked: BTreeMap::new(),
+            counted: BTreeMap::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,13 +91,15 @@ impl Probes {
 impl Watcher {
     /// Makes the frames. An address that cannot be probed fails the probe, but the others are sent all the same.
     pub(super) fn prepare_probe(&mut self, ticket: u64, vip: &Arc<Vip>) {
-        let mut probe = Probe { ticket, frames: VecDeque::new(), result: Ok(()) };
+        let (frames, interfaces) = (VecDeque::new(), BTreeSet::new());
+        let mut probe = Probe { ticket, vip: vip.id(), interfaces, frames, result: Ok(()) };
         for address in vip.addresses() {
             match self.frame_for(address) {
                 Ok(frame) => probe.frames.extend(frame),
                 Err(error) => probe.result = Err(error),
             }
         }
+        probe.interfaces = probe.frames.iter().map(|&(interface, _)| interface).collect();
         self.probes.waiting.push_back(probe);
     }
 
@@ -110,6 +129,7 @@ impl Watcher {
         }
         self.probes.paused_until = None;
         let mut budget = FRAMES_PER_TURN;
+        let mut received = BTreeMap::new();
         while budget > 0
             && let Some(mut probe) = self.probes.waiting.pop_front()
         {
@@ -137,8 +157,54 @@ impl Watcher {
                 probe.frames.pop_front();
                 budget = budget.saturating_sub(1);
             }
-            self.emit(AddressEvent::Done { ticket: probe.ticket, result: probe.result });
+            let deaf = probe
+                .interfaces
+                .iter()
+                .filter(|&&interface| !self.is_heard(probe.vip, interface, &mut received, now))
+                .count();
+            let result = probe.result.and(match deaf {
+                0 => Ok(()),
+                _ => Err(AddressError::NothingHeard),
+            });
+            self.emit(AddressEvent::Done { ticket: probe.ticket, result });
         }
+    }
+
+    /// Whether anything has come in on an interface since the VIP was probed there last; also if there is no telling.
+    /// `received` is how many frames have, as far as it was looked up in this turn.
+    fn is_heard(
+        &mut self,
+        vip: VipId,
+        interface: u32,
+        received: &mut BTreeMap<u32, u64>,
+        now: Instant,
+    ) -> bool {
+        let Some(alive) = &mut self.alive else { return true };
+        let Some(link) = self.links.get(interface).filter(|link| alive.can_tell(&link.name)) else {
+            return true;
+        };
+        let frames = match received.get(&interface) {
+            Some(&frames) => frames,
+            None => {
+                let Some(frames) = self.queries.frames_received(interface) else { return true };
+                received.insert(interface, frames);
+                frames
+            }
+        };
+        let asked = self.probes.asked.get(&interface).copied();
+        let asked = asked.filter(|(at, _)| now < *at + alive.pace_of_probes());
+        let (_, by_then) = asked.unwrap_or_else(|| {
+            for frame in alive.ask_everybody(interface, link, &self.claims, &mut self.queries) {
+                // A full device is as good as a lost frame.
+                let _ = self.announcer.send(interface, &frame);
+            }
+            (now, frames)
+        });
+        if asked.is_none() {
+            self.probes.asked.insert(interface, (now, by_then));
+        }
+        let before = self.probes.counted.insert((vip, interface), by_then);
+        before.is_none_or(|before| frames > before)
     }
 
     /// Others' ARP probes are broadcast, but those for an IPv6 address go to a group.
