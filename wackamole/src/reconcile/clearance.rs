@@ -331,9 +331,9 @@ impl Inquiry {
             return Some(wanted_since);
         }
         let given_up = self.used_at.map_or(wanted_since, |at| at + waits.patience);
-        // A rival that asks and asks, and takes nothing, is not waited for for ever.
+        // A rival that asks and asks, and takes nothing although it could, is not waited for for ever.
         let undisputed = self.rivalled_at.map_or(wanted_since, |at| {
-            (at + waits.pace + waits.answer).min(wanted_since + 2 * waits.patience)
+            (at + waits.pace + waits.answer).min(given_up + 2 * waits.patience)
         });
         let unanswered = self.silent_since(waits.answer).map(|at| at.max(given_up).max(undisputed));
         let enough = waits.all.map(|wait| wanted_since + wait);

@@ -5,6 +5,7 @@ use wackamole_protocol::id::NodeId;
 use super::*;
 
 const LOW: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+const HIGH: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 const OURS: MacAddress = MacAddress([2, 0, 0, 0, 0, 5]);
 
 fn lan() -> (Reconciler, VipId) {
@@ -274,6 +275,29 @@ fn a_rival_that_asks_for_ever_is_not_waited_for() {
     claim(&mut reconciler, LOW, Claim::Wants, start() + ms(800));
     run(&mut reconciler, start() + ms(800), start() + ms(930));
     assert!(outcomes(&mut reconciler).contains(&AddressOutcome::Cleared { vip: id }));
+}
+
+#[test]
+fn a_rival_is_waited_for_from_when_it_could_take_what_it_asks_for() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    // For long neither of two can take it, because somebody lives there.
+    for beat in 0..30 {
+        let at = start() + ms(100 * beat);
+        claim(&mut reconciler, LOW, Claim::Wants, at);
+        claim(&mut reconciler, HIGH, Claim::Uses, at);
+        run(&mut reconciler, at, at + ms(99));
+    }
+    for beat in 30..36 {
+        let at = start() + ms(100 * beat);
+        claim(&mut reconciler, LOW, Claim::Wants, at);
+        run(&mut reconciler, at, at + ms(99));
+    }
+    let cleared = AddressOutcome::Cleared { vip: id };
+    assert!(!outcomes(&mut reconciler).contains(&cleared), "the rival goes first");
+
+    run(&mut reconciler, start() + ms(3_600), start() + ms(3_730));
+    assert!(outcomes(&mut reconciler).contains(&cleared), "it has given up");
 }
 
 #[test]
