@@ -25,6 +25,9 @@ use clearance::Clearance;
 /// Pause before the first new try; doubles with each further one.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long an address that somebody else removes again and again stays away each time. To put it back costs a third of a
+/// millisecond; not to costs its clients all of that.
+pub const PUT_BACK_MAX: Duration = Duration::from_millis(320);
 /// After this many failures in a row the VIP is offered to others.
 const FAILURES_MAX: u32 = 3;
 /// Held for so long, an address that vanishes is put back as fast as the first time.
@@ -96,6 +99,11 @@ impl Entry {
         let announce = self.announce_at.map(|at| Deadline::new(at, "an announcement"));
         [stuck, retry, announce].into_iter().flatten().min()
     }
+}
+
+/// When an address that somebody has removed is put back, if that has been done so often in the last minute.
+pub fn put_back_after(times: u32) -> Duration {
+    (RETRY_FIRST * 2u32.saturating_pow(times.min(16))).min(PUT_BACK_MAX)
 }
 
 /// Steps from what is to what shall be.
@@ -339,7 +347,7 @@ impl Reconciler {
         if now.since(entry.present_since) >= STABLE {
             entry.failures = 0;
         }
-        let retry_in = (RETRY_FIRST * 2u32.saturating_pow(entry.failures)).min(RETRY_MAX);
+        let retry_in = put_back_after(entry.failures);
         entry.actual = Actual::Unknown; // one of its addresses is gone, the others may be there
         entry.announce_at = None;
         entry.failures += 1;

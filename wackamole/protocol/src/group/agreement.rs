@@ -14,7 +14,7 @@ use crate::vote::Claim;
 
 use super::message::{GroupMessage, MemberKey, Refusal};
 use super::send::micros;
-use super::{EARLY_MESSAGES_MAX, Group, GroupOutput, InstalledView};
+use super::{EARLY_MESSAGES_MAX, EPOCHS_PER_START, Group, GroupOutput, InstalledView};
 
 /// How often a proposal that was refused for a better set is tried again at the pace of heartbeats: those who see a
 /// machine die a moment later than we do agree with us by then.
@@ -130,8 +130,7 @@ impl Group {
             self.attempt_at = Some(now + debt);
             return;
         }
-        // A member that claims the last epoch of all stops the agreement, not the daemon.
-        self.epoch = self.epoch.saturating_add(1);
+        self.epoch = self.next_epoch();
         let ballot = ViewId { epoch: self.epoch, coordinator: self.me };
         self.event(Event::Proposed { ballot, members: members.keys().copied().collect() });
         self.deferred = None;
@@ -150,6 +149,15 @@ impl Group {
         self.send_to_members(&members, &message, now);
         self.accept(ballot, members, self.digest, now);
         self.attempt_at = Some(now + self.timing.failure_timeout);
+    }
+
+    /// The next epoch that is this start's own: of two starts of a node no two views have one name, also if the earlier one
+    /// had heard of epochs beyond the first of the later one. A member that claims the last epoch of all stops the agreement,
+    /// not the daemon.
+    fn next_epoch(&self) -> u64 {
+        let mine = u64::from(self.incarnation.counter()) % EPOCHS_PER_START;
+        let behind = (self.epoch % EPOCHS_PER_START + EPOCHS_PER_START - mine) % EPOCHS_PER_START;
+        self.epoch.saturating_add(EPOCHS_PER_START - behind)
     }
 
     fn send_to_members(

@@ -37,8 +37,9 @@ use message::GroupMessage;
 use peer::Peer;
 use primary::Votes;
 
-/// Where a node that hears nobody begins to count, times the number of its start. So that a view of an earlier start is not
-/// named again: the counter of starts is at least the time in seconds, and views do not follow each other so fast.
+/// Where a node that hears nobody begins to count, times the number of its start: the counter of starts is at least the time in
+/// seconds, and views do not follow each other so fast. And in whole steps of it each start goes on from its own first, so that
+/// a view of an earlier start is never named again.
 const EPOCHS_PER_START: u64 = 1_000;
 /// Agent messages kept for a view that is not installed here yet.
 const EARLY_MESSAGES_MAX: usize = 4_096;

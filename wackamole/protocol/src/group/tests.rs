@@ -50,6 +50,27 @@ fn nodes_that_hear_each_other_install_one_view_with_one_decision() {
 }
 
 #[test]
+fn no_two_starts_of_a_node_name_a_view_alike() {
+    let ballots: Vec<ViewId> = [5, 6, 7]
+        .map(|start| {
+            let lan = Lan::new(2);
+            let mut group = Group::new(&config(2, 0), 0, Incarnation::new(start, 0), lan.now);
+            // The others have been started more often.
+            group.handle_message(name(1), propose(&lan, 7_001, 1, &[0, 1]), lan.now);
+            let end = lan.now + ms(2_000);
+            while group.poll_timeout().at <= end {
+                group.handle_timeout(group.poll_timeout().at);
+            }
+            group.highest_accepted()
+        })
+        .into_iter()
+        .collect();
+
+    assert!(ballots.iter().all(|ballot| ballot.epoch > 7_001), "{ballots:?}");
+    assert!(ballots[0] != ballots[1] && ballots[1] != ballots[2] && ballots[0] != ballots[2]);
+}
+
+#[test]
 fn a_ballot_that_is_not_higher_is_refused_and_one_by_somebody_else_ignored() {
     let mut lan = Lan::agreed(3);
     let highest = lan.groups[1].highest_accepted();

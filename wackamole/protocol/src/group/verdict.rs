@@ -347,16 +347,16 @@ impl Group {
         {
             let alive = accepted.members.iter().all(|(id, i)| target.get(id) == Some(i));
             let coordinator = accepted.ballot.coordinator;
-            // What we accepted may have been old: its proposer is further by now.
             let abandoned =
                 self.peers.get(&coordinator).is_some_and(|peer| peer.accepted > accepted.ballot);
             if coordinator == self.me && (!alive || self.proposal.is_none()) {
                 // One of those we asked is gone, or has refused: ask anew as soon as there is hope.
                 due = self.settled_at(target, wanted_since);
-            } else if abandoned {
-                due = due.max(self.settled_at(target, wanted_since));
-            } else if alive || target.contains_key(&coordinator) {
+            } else if !abandoned && (alive || target.contains_key(&coordinator)) {
                 due = due.max(accepted.at + timeout + patience);
+            } else {
+                // Its proposer is further by now, or gone. Whoever has no view any more has yet to hear who is there.
+                due = due.max(self.settled_at(target, wanted_since));
             }
         } else {
             due = due.max(self.settled_at(target, wanted_since));
