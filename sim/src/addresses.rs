@@ -11,7 +11,7 @@ use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
 
 use crate::air::mac;
-use crate::clock::world_time;
+use crate::engine::WorldTime;
 use crate::journal::{KernelChange, What};
 use crate::rng::{Rng, Span};
 use crate::segment::{News, SabotageKind, SharedSegment};
@@ -22,6 +22,7 @@ use crate::segment::{News, SabotageKind, SharedSegment};
 /// production worker may stand still altogether, but what a hung call does to the other VIPs is its business, not the
 /// protocol's.
 pub struct SimAddresses {
+    time: WorldTime,
     node: usize,
     segment: SharedSegment,
     vips: Rc<Vec<VipId>>,
@@ -74,6 +75,7 @@ enum Next {
 impl SimAddresses {
     /// The worker of a daemon on machine `node`; `vips` gives the identities by index.
     pub fn new(
+        time: WorldTime,
         node: usize,
         segment: SharedSegment,
         vips: Rc<Vec<VipId>>,
@@ -87,7 +89,7 @@ impl SimAddresses {
             rng,
             hung_until: BTreeMap::new(),
         };
-        Self { node, segment, vips, pace, worker: RefCell::new(worker), bell }
+        Self { time, node, segment, vips, pace, worker: RefCell::new(worker), bell }
     }
 
     fn index(&self, vip: VipId) -> usize {
@@ -212,12 +214,12 @@ impl Addresses for SimAddresses {
         let due = if let Action::FenceNode(_) = &work.action {
             // A process of its own, which nothing else waits for.
             let takes = self.pace.fence.as_ref().map(|c| c.takes.draw(&mut worker.rng));
-            world_time() + takes.unwrap_or_default()
+            self.time.now() + takes.unwrap_or_default()
         } else if let Action::Probe(_) = &work.action {
             // A thread of its own sends many in the time of one address operation.
-            world_time() + PROBE
+            self.time.now() + PROBE
         } else {
-            let started = worker.busy_until.max(world_time());
+            let started = worker.busy_until.max(self.time.now());
             worker.busy_until = started + self.pace.operation.draw(&mut worker.rng);
             worker.busy_until
         };
@@ -226,17 +228,17 @@ impl Addresses for SimAddresses {
     }
 
     fn renew(&self, lease: Lease) {
-        self.segment.borrow_mut().renew(world_time(), self.node, lease);
+        self.segment.borrow_mut().renew(self.time.now(), self.node, lease);
     }
 
     async fn next(&self) -> AddressEvent {
         loop {
-            let now = world_time();
+            let now = self.time.now();
             match self.advance(now) {
                 Next::Event(event) => return event,
                 Next::At(at) => tokio::select! { biased;
                     () = self.bell.notified() => {}
-                    () = tokio::time::sleep(at.saturating_sub(now)) => {}
+                    () = self.time.sleep(at.saturating_sub(now)) => {}
                 },
                 Next::Idle => self.bell.notified().await,
             }

@@ -15,8 +15,9 @@ use wackamole_protocol::wire::Codec;
 use wackamole_protocol::wire::message::{Body, Header, Leave};
 
 use crate::addresses::{Pace, SimAddresses};
-use crate::clock::{Oscillator, SimClock, world_time};
+use crate::clock::{Oscillator, SimClock};
 use crate::disk::{Platter, SimDisk};
+use crate::engine::{Ended, Host};
 use crate::gate::Gate;
 use crate::journal::What;
 use crate::links::Station;
@@ -158,21 +159,22 @@ impl Machine {
         }
     }
 
-    /// A daemon's whole life; returns after a graceful leave. Called by turmoil at each start of the host.
+    /// A daemon's whole life; returns after a graceful leave. Called by the engine at each start of the machine.
     ///
     /// # Errors
     /// The socket cannot be opened, the clean-up fails or the stored record is damaged, none of which happens on a
     /// simulated machine.
-    pub async fn daemon(self: Rc<Self>) -> turmoil::Result {
+    pub async fn daemon(self: Rc<Self>, host: Host) -> Ended {
         let segment = Rc::clone(&self.segment);
         let network =
-            SimNetwork::bind(self.node, self.config.multicast, Rc::clone(&segment)).await?;
-        let clock = SimClock::start(Rc::clone(&self.oscillator));
+            SimNetwork::bind(&host, self.node, self.config.multicast, Rc::clone(&segment)).await?;
+        let time = host.time();
+        let clock = SimClock::new(time.clone(), Rc::clone(&self.oscillator));
         let first_question; // the witness is asked out of step with the heartbeats
         let (incarnation, rng, disk_rng) = {
             let mut rng = self.rng.borrow_mut();
             // As the state directory counts: at least the time in seconds.
-            let seconds = turmoil::sim_elapsed().unwrap_or_default().as_secs() as u32;
+            let seconds = time.now().as_secs() as u32;
             self.starts.set((self.starts.get() + 1).max(seconds));
             let nonce = rng.next() as u32;
             first_question = self.config.timing.heartbeat * (nonce % 1024) / 1024;
@@ -185,18 +187,19 @@ impl Machine {
             node.recall(&record)?;
         }
         let addresses = SimAddresses::new(
+            time.clone(),
             self.node,
             Rc::clone(&segment),
             Rc::clone(&self.vip_ids),
             self.parts.pace.clone(),
             rng,
         );
-        let disk = SimDisk::new(self.platter.clone(), self.parts.sync, disk_rng);
+        let disk = SimDisk::new(time.clone(), self.platter.clone(), self.parts.sync, disk_rng);
         let reach = SimReach::new(
             self.node,
             self.parts.witness,
             Rc::clone(&segment),
-            SimClock::start(Rc::clone(&self.oscillator)),
+            SimClock::new(time.clone(), Rc::clone(&self.oscillator)),
             &self.config.timing,
             first_question,
         );
@@ -213,7 +216,7 @@ impl Machine {
                     What::NetworkFault { node, text: format!("cannot {action}: {error}") }
                 }
             };
-            segment.borrow_mut().journal.push(world_time(), what);
+            segment.borrow_mut().journal.push(time.now(), what);
         };
         driver::run(
             node,
@@ -230,7 +233,7 @@ impl Machine {
         let mut segment = self.segment.borrow_mut();
         segment.set_daemon(self.node, Daemon::Ended);
         segment.fences.daemon_gone(self.node);
-        segment.journal.push(world_time(), What::Ended { node: self.node });
+        segment.journal.push(time.now(), What::Ended { node: self.node });
         Ok(())
     }
 }

@@ -292,6 +292,15 @@ impl Segment {
         orders
     }
 
+    /// When [`Segment::step`] has something to do next, if nothing else happens before.
+    pub fn next_step(&self, now: Duration) -> Option<Duration> {
+        let mail = self.posted.front().map(|(arrives, ..)| *arrives);
+        let fences = self.fences.next_step(now, &self.daemons, &self.kernels);
+        let signs = self.signs.as_ref();
+        let signs = signs.and_then(|signs| signs.next_look(|n| self.daemons[n].attends()));
+        [mail, fences, self.air.next_arrival(), signs].into_iter().flatten().min()
+    }
+
     /// A daemon's worker adds a VIP's addresses.
     pub fn acquire(&mut self, now: Duration, node: usize, vip: usize) {
         if self.kernels.set(node, vip, true) {
@@ -453,10 +462,15 @@ impl Segment {
         fate
     }
 
+    /// Since when the wires have lost everything that `from` sent to `to`, if they have.
+    pub fn losing_since(&self, from: Station, to: Station) -> Option<Duration> {
+        let run = self.loss_runs[from * self.links.stations() + to];
+        run.lost_since.then_some(run.last_arrival)
+    }
+
     /// For how long the wires have lost everything that `from` sent to `to`. Silence alone is not loss.
     pub fn lost_for(&self, now: Duration, from: Station, to: Station) -> Duration {
-        let run = self.loss_runs[from * self.links.stations() + to];
-        if run.lost_since { now.saturating_sub(run.last_arrival) } else { Duration::ZERO }
+        self.losing_since(from, to).map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Lets announcements arrive and clients look again, if there is a reason to.
