@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use wackamole::env::{Action, AddressError, AddressEvent, Addresses, Lease, Work};
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
 
 use crate::air::mac;
+use crate::bell::Bell;
 use crate::engine::WorldTime;
 use crate::journal::{KernelChange, What};
 use crate::rng::{Rng, Span};
@@ -28,7 +28,7 @@ pub struct SimAddresses {
     vips: Rc<Vec<VipId>>,
     pace: Pace,
     worker: RefCell<Worker>,
-    bell: Rc<Notify>,
+    bell: Rc<Bell>,
 }
 
 /// How long a machine's address work takes.
@@ -224,7 +224,7 @@ impl Addresses for SimAddresses {
             worker.busy_until
         };
         worker.jobs.push_back(Job { ticket: work.ticket, action: work.action, vip, due });
-        self.bell.notify_one();
+        self.bell.ring();
     }
 
     fn renew(&self, lease: Lease) {
@@ -237,10 +237,10 @@ impl Addresses for SimAddresses {
             match self.advance(now) {
                 Next::Event(event) => return event,
                 Next::At(at) => tokio::select! { biased;
-                    () = self.bell.notified() => {}
+                    () = self.bell.heard() => {}
                     () = self.time.sleep(at.saturating_sub(now)) => {}
                 },
-                Next::Idle => self.bell.notified().await,
+                Next::Idle => self.bell.heard().await,
             }
         }
     }

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use wackamole::env::Storage;
 use wackamole_protocol::time::Duration;
 
+use crate::bell::Bell;
 use crate::engine::WorldTime;
 use crate::rng::{Rng, Span};
 
@@ -56,7 +56,7 @@ pub struct SimDisk {
     sync: Span,
     rng: RefCell<Rng>,
     busy_until: Cell<Duration>,
-    bell: Notify,
+    bell: Bell,
 }
 
 impl SimDisk {
@@ -68,7 +68,7 @@ impl SimDisk {
             sync,
             rng: RefCell::new(rng),
             busy_until: Cell::new(Duration::ZERO),
-            bell: Notify::new(),
+            bell: Bell::default(),
         }
     }
 }
@@ -79,7 +79,7 @@ impl Storage for SimDisk {
         let due = self.busy_until.get().max(self.time.now()) + takes;
         self.busy_until.set(due);
         self.platter.under_way.borrow_mut().push_back(Write { due, ticket, record });
-        self.bell.notify_one();
+        self.bell.ring();
     }
 
     async fn saved(&self) -> (u64, io::Result<()>) {
@@ -95,7 +95,7 @@ impl Storage for SimDisk {
                     }
                 }
                 Some(due) => self.time.sleep(due - now).await,
-                None => self.bell.notified().await,
+                None => self.bell.heard().await,
             }
         }
     }

@@ -12,6 +12,7 @@
 
 pub mod addresses;
 pub mod air;
+pub mod bell;
 pub mod bounds;
 pub mod check;
 pub mod clients;

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use wackamole::driver::{self, Command, Observation};
 use wackamole_protocol::config::NodeConfig;
 use wackamole_protocol::id::{Incarnation, NodeId};
@@ -15,6 +15,7 @@ use wackamole_protocol::wire::Codec;
 use wackamole_protocol::wire::message::{Body, Header, Leave};
 
 use crate::addresses::{Pace, SimAddresses};
+use crate::bell::Bell;
 use crate::clock::{Oscillator, SimClock};
 use crate::disk::{Platter, SimDisk};
 use crate::engine::{Ended, Host};
@@ -61,7 +62,7 @@ pub struct Machine {
     pub oscillator: Rc<Cell<Oscillator>>,
     /// Closed while the daemon is paused.
     pub gate: Rc<Gate>,
-    shutdown: RefCell<Rc<Notify>>,
+    shutdown: RefCell<Rc<Bell>>,
     commands: RefCell<Option<mpsc::Sender<Command>>>,
     asked: RefCell<Option<oneshot::Receiver<Status>>>,
 }
@@ -95,7 +96,7 @@ impl Machine {
 
     /// SIGTERM.
     pub fn stop(&self) {
-        self.shutdown.borrow().notify_one();
+        self.shutdown.borrow().ring();
     }
 
     /// Forgets the daemon that has gone without a word.
@@ -205,7 +206,7 @@ impl Machine {
         );
         let (sender, mut commands) = mpsc::channel(1);
         *self.commands.borrow_mut() = Some(sender);
-        let shutdown = Rc::new(Notify::new());
+        let shutdown = Rc::new(Bell::default());
         *self.shutdown.borrow_mut() = Rc::clone(&shutdown);
 
         let mut observe = |_, observation: Observation<'_>| {
@@ -227,7 +228,7 @@ impl Machine {
             &reach,
             &mut commands,
             &mut observe,
-            shutdown.notified(),
+            shutdown.heard(),
         )
         .await?;
         let mut segment = self.segment.borrow_mut();

@@ -10,10 +10,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use wackamole::env::Network;
 use wackamole_protocol::time::Duration;
 
+use crate::bell::Bell;
 use crate::engine::{Host, Socket, WorldTime};
 use crate::links::Station;
 use crate::segment::SharedSegment;
@@ -44,7 +44,7 @@ pub struct SimNetwork {
     segment: SharedSegment,
     multicast: bool,
     late: RefCell<Late>,
-    mail: Rc<Notify>,
+    mail: Rc<Bell>,
 }
 
 /// Datagrams that the wires hold back, by arrival.
@@ -155,11 +155,11 @@ impl Network for SimNetwork {
             let received = match next {
                 None => tokio::select! { biased;
                     received = self.socket.recv_from(buffer) => Some(received?),
-                    () = self.mail.notified() => None,
+                    () = self.mail.heard() => None,
                 },
                 Some(at) => tokio::select! { biased;
                     received = self.socket.recv_from(buffer) => Some(received?),
-                    () = self.mail.notified() => None,
+                    () = self.mail.heard() => None,
                     () = self.time.sleep(at.saturating_sub(self.time.now())) => None,
                 },
             };

@@ -7,11 +7,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use wackamole::env::Lease;
 use wackamole_protocol::time::Duration;
 
 use crate::air::{Air, Heard, Wires};
+use crate::bell::Bell;
 use crate::clients::Clients;
 use crate::fences::{Fences, Order};
 use crate::journal::{Journal, KernelChange, What};
@@ -153,9 +153,9 @@ pub struct Segment {
 #[derive(Debug, Default)]
 struct Machine {
     news: VecDeque<News>,
-    bell: Rc<Notify>,
+    bell: Rc<Bell>,
     mail: VecDeque<Mail>,
-    mail_bell: Rc<Notify>,
+    mail_bell: Rc<Bell>,
 }
 
 /// A datagram that no daemon of ours sent.
@@ -358,7 +358,7 @@ impl Segment {
     pub fn tell(&mut self, node: usize, news: News) {
         let machine = &mut self.machines[node];
         machine.news.push_back(news);
-        machine.bell.notify_one();
+        machine.bell.ring();
     }
 
     /// What is to be told to the daemon next.
@@ -367,7 +367,7 @@ impl Segment {
     }
 
     /// Rings when there are news.
-    pub fn bell(&self, node: usize) -> Rc<Notify> {
+    pub fn bell(&self, node: usize) -> Rc<Bell> {
         Rc::clone(&self.machines[node].bell)
     }
 
@@ -388,7 +388,7 @@ impl Segment {
             if listens && self.links.reaches(mail.from, to) {
                 let machine = &mut self.machines[to];
                 machine.mail.push_back(mail);
-                machine.mail_bell.notify_one();
+                machine.mail_bell.ring();
             }
         }
     }
@@ -399,7 +399,7 @@ impl Segment {
     }
 
     /// Rings when there is one.
-    pub fn mail_bell(&self, node: usize) -> Rc<Notify> {
+    pub fn mail_bell(&self, node: usize) -> Rc<Bell> {
         Rc::clone(&self.machines[node].mail_bell)
     }
 
@@ -441,7 +441,7 @@ impl Segment {
         self.signs.is_none() || alive || before.is_none_or(|before| before)
     }
 
-    /// Decides what becomes of a datagram that has come through turmoil's link.
+    /// Decides what becomes of a datagram that has come through the engine's wires.
     pub fn datagram(&mut self, now: Duration, from: Station, to: Station, bytes: &[u8]) -> Fate {
         let fate = self.netem.fate(from, to, bytes.len());
         let run = &mut self.loss_runs[from * self.links.stations() + to];

@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(failing.check, "exclusivity");
         let mut runs = 0;
 
-        let small = shrink(failing, 200, &mut |so_far, _| runs = so_far);
+        let small = shrink(Scheduler::Fast, failing, 200, &mut |so_far, _| runs = so_far);
 
         assert!(runs < 200, "{runs} runs");
         let Scenario { nodes, vips, steps, .. } = &small.scenario;
