@@ -14,7 +14,7 @@ use crate::network::{GROUP, PORT, node_address};
 
 /// A simulation of turmoil.
 pub struct Turmoil {
-    sim: ::turmoil::Sim<'static>,
+    sim: Box<::turmoil::Sim<'static>>,
     nodes: usize,
 }
 
@@ -42,7 +42,7 @@ impl Turmoil {
             // turmoil starts every host at once; the plan says when a machine is switched on.
             sim.crash(address(node));
         }
-        Self { sim, nodes }
+        Self { sim: Box::new(sim), nodes }
     }
 
     /// The time since the start of the world.

@@ -40,9 +40,6 @@ impl Matrix {
 
     /// The best set that contains the node at position `must`.
     pub(crate) fn best_with(&self, must: usize) -> BTreeSet<NodeId> {
-        if self.broken.iter().all(BTreeSet::is_empty) {
-            return self.nodes.iter().copied().collect();
-        }
         let mut candidates: BTreeSet<usize> = (0..self.nodes.len()).collect();
         for &other in &self.broken[must] {
             candidates.remove(&other);

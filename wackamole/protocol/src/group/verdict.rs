@@ -238,13 +238,20 @@ impl Group {
 
     /// The best set among `nodes`, which are in rank order and contain this one.
     fn best_of(&self, nodes: &[NodeId], now: Instant) -> BTreeSet<NodeId> {
-        let mut matrix = Matrix::new(nodes.iter().map(|&id| (id, self.is_present(id))));
+        let mut broken = Vec::new();
         for (a, &first) in nodes.iter().enumerate() {
             for (b, &second) in nodes.iter().enumerate().skip(a + 1) {
                 if !self.pair_is_usable(first, second, now) {
-                    matrix.break_pair(a, b);
+                    broken.push((a, b));
                 }
             }
+        }
+        if broken.is_empty() {
+            return nodes.iter().copied().collect();
+        }
+        let mut matrix = Matrix::new(nodes.iter().map(|&id| (id, self.is_present(id))));
+        for (a, b) in broken {
+            matrix.break_pair(a, b);
         }
         matrix.best_with(nodes.iter().position(|&id| id == self.me).unwrap_or(0))
     }
