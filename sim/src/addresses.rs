@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use wackamole::env::{Action, AddressError, AddressEvent, Addresses, Lease, Work};
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
 
 use crate::air::mac;
-use crate::clock::world_time;
+use crate::bell::Bell;
+use crate::engine::WorldTime;
 use crate::journal::{KernelChange, What};
 use crate::rng::{Rng, Span};
 use crate::segment::{News, SabotageKind, SharedSegment};
@@ -22,12 +22,13 @@ use crate::segment::{News, SabotageKind, SharedSegment};
 /// production worker may stand still altogether, but what a hung call does to the other VIPs is its business, not the
 /// protocol's.
 pub struct SimAddresses {
+    time: WorldTime,
     node: usize,
     segment: SharedSegment,
     vips: Rc<Vec<VipId>>,
     pace: Pace,
     worker: RefCell<Worker>,
-    bell: Rc<Notify>,
+    bell: Rc<Bell>,
 }
 
 /// How long a machine's address work takes.
@@ -74,6 +75,7 @@ enum Next {
 impl SimAddresses {
     /// The worker of a daemon on machine `node`; `vips` gives the identities by index.
     pub fn new(
+        time: WorldTime,
         node: usize,
         segment: SharedSegment,
         vips: Rc<Vec<VipId>>,
@@ -87,7 +89,7 @@ impl SimAddresses {
             rng,
             hung_until: BTreeMap::new(),
         };
-        Self { node, segment, vips, pace, worker: RefCell::new(worker), bell }
+        Self { time, node, segment, vips, pace, worker: RefCell::new(worker), bell }
     }
 
     fn index(&self, vip: VipId) -> usize {
@@ -212,33 +214,33 @@ impl Addresses for SimAddresses {
         let due = if let Action::FenceNode(_) = &work.action {
             // A process of its own, which nothing else waits for.
             let takes = self.pace.fence.as_ref().map(|c| c.takes.draw(&mut worker.rng));
-            world_time() + takes.unwrap_or_default()
+            self.time.now() + takes.unwrap_or_default()
         } else if let Action::Probe(_) = &work.action {
             // A thread of its own sends many in the time of one address operation.
-            world_time() + PROBE
+            self.time.now() + PROBE
         } else {
-            let started = worker.busy_until.max(world_time());
+            let started = worker.busy_until.max(self.time.now());
             worker.busy_until = started + self.pace.operation.draw(&mut worker.rng);
             worker.busy_until
         };
         worker.jobs.push_back(Job { ticket: work.ticket, action: work.action, vip, due });
-        self.bell.notify_one();
+        self.bell.ring();
     }
 
     fn renew(&self, lease: Lease) {
-        self.segment.borrow_mut().renew(world_time(), self.node, lease);
+        self.segment.borrow_mut().renew(self.time.now(), self.node, lease);
     }
 
     async fn next(&self) -> AddressEvent {
         loop {
-            let now = world_time();
+            let now = self.time.now();
             match self.advance(now) {
                 Next::Event(event) => return event,
                 Next::At(at) => tokio::select! { biased;
-                    () = self.bell.notified() => {}
-                    () = tokio::time::sleep(at.saturating_sub(now)) => {}
+                    () = self.bell.heard() => {}
+                    () = self.time.sleep(at.saturating_sub(now)) => {}
                 },
-                Next::Idle => self.bell.notified().await,
+                Next::Idle => self.bell.heard().await,
             }
         }
     }

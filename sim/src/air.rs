@@ -105,6 +105,11 @@ impl Air {
         self.probed[node * self.vips..(node + 1) * self.vips].fill(None);
     }
 
+    /// When a frame arrives next.
+    pub fn next_arrival(&self) -> Option<Duration> {
+        self.frames.first_key_value().map(|(&(at, _), _)| at)
+    }
+
     /// Lets frames arrive; tells what the watches heard.
     pub fn deliver(
         &mut self,

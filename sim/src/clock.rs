@@ -1,14 +1,15 @@
-//! A machine's clock: turmoil's virtual time, scaled by a drift that may change.
+//! A machine's clock: the world's time, scaled by a drift that may change.
 //!
 //! The clock counts from the start of the world and goes on while its daemon is paused, dead or not yet started, like
-//! `CLOCK_BOOTTIME`. tokio's virtual time starts anew with each start of a host, so the offset is taken from turmoil.
+//! `CLOCK_BOOTTIME`.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use tokio::time::Instant as TokioInstant;
 use wackamole::env::Clock;
 use wackamole_protocol::time::{Duration, Instant};
+
+use crate::engine::WorldTime;
 
 /// How fast a machine's clock goes, and what it showed when that was last changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,36 +59,20 @@ fn scale(duration: Duration, numerator: i64, denominator: i64) -> Duration {
 /// The clock as one start of a daemon uses it.
 #[derive(Debug)]
 pub struct SimClock {
-    started: TokioInstant,
-    started_true: Duration,
+    time: WorldTime,
     oscillator: Rc<Cell<Oscillator>>,
 }
 
 impl SimClock {
-    /// Starts the clock of the turmoil host that runs now.
-    ///
-    /// # Panics
-    /// Outside a turmoil host.
-    pub fn start(oscillator: Rc<Cell<Oscillator>>) -> Self {
-        Self { started: TokioInstant::now(), started_true: world_time(), oscillator }
+    /// A clock that shows the world's time as `oscillator` bends it.
+    pub fn new(time: WorldTime, oscillator: Rc<Cell<Oscillator>>) -> Self {
+        Self { time, oscillator }
     }
-
-    fn true_now(&self) -> Duration {
-        self.started_true + self.started.elapsed()
-    }
-}
-
-/// The time since the start of the world, inside a turmoil host.
-///
-/// # Panics
-/// Outside a turmoil host.
-pub fn world_time() -> Duration {
-    turmoil::sim_elapsed().expect("only a turmoil host asks for the world's time")
 }
 
 impl Clock for SimClock {
     fn now(&self) -> Instant {
-        Instant::after_origin(self.oscillator.get().shown(self.true_now()))
+        Instant::after_origin(self.oscillator.get().shown(self.time.now()))
     }
 
     async fn sleep_until(&self, at: Instant) {
@@ -96,9 +81,9 @@ impl Clock for SimClock {
         }
         // A change of the drift meanwhile makes the sleep end early or late by the drift; the driver looks again.
         let wake = self.oscillator.get().true_time(at.since_origin());
-        let ahead = wake.saturating_sub(self.true_now());
+        let ahead = wake.saturating_sub(self.time.now());
         if ahead > Duration::ZERO {
-            tokio::time::sleep(ahead).await;
+            self.time.sleep(ahead).await;
         }
     }
 }

@@ -45,6 +45,20 @@ impl Connectivity {
         }
     }
 
+    /// When a burst of loss may begin to count, if no datagram arrives before.
+    pub fn next_burst(&self, now: Duration, segment: &Segment) -> Option<Duration> {
+        if !self.any_deaf && segment.netem.max(Knob::Loss) == 0.0 {
+            return None;
+        }
+        let nodes = self.component.len();
+        let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
+        pairs
+            .filter_map(|(from, to)| segment.losing_since(from, to))
+            .map(|since| since + self.patience)
+            .filter(|&at| at > now)
+            .min()
+    }
+
     /// Looks again; returns whether a burst of loss began or ended.
     pub fn refresh(&mut self, now: Duration, segment: &Segment) -> bool {
         let nodes = self.component.len();

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use wackamole::env::Storage;
 use wackamole_protocol::time::Duration;
 
-use crate::clock::world_time;
+use crate::bell::Bell;
+use crate::engine::WorldTime;
 use crate::rng::{Rng, Span};
 
 /// A machine's disk; survives the daemon and the power.
@@ -51,22 +51,24 @@ impl Platter {
 
 /// A daemon's way to its machine's disk.
 pub struct SimDisk {
+    time: WorldTime,
     platter: Platter,
     sync: Span,
     rng: RefCell<Rng>,
     busy_until: Cell<Duration>,
-    bell: Notify,
+    bell: Bell,
 }
 
 impl SimDisk {
     /// A disk that takes `sync` for each record.
-    pub fn new(platter: Platter, sync: Span, rng: Rng) -> Self {
+    pub fn new(time: WorldTime, platter: Platter, sync: Span, rng: Rng) -> Self {
         Self {
+            time,
             platter,
             sync,
             rng: RefCell::new(rng),
             busy_until: Cell::new(Duration::ZERO),
-            bell: Notify::new(),
+            bell: Bell::default(),
         }
     }
 }
@@ -74,16 +76,16 @@ impl SimDisk {
 impl Storage for SimDisk {
     fn save(&self, ticket: u64, record: Vec<u8>) {
         let takes = self.sync.draw(&mut self.rng.borrow_mut());
-        let due = self.busy_until.get().max(world_time()) + takes;
+        let due = self.busy_until.get().max(self.time.now()) + takes;
         self.busy_until.set(due);
         self.platter.under_way.borrow_mut().push_back(Write { due, ticket, record });
-        self.bell.notify_one();
+        self.bell.ring();
     }
 
     async fn saved(&self) -> (u64, io::Result<()>) {
         loop {
             let due = self.platter.under_way.borrow().front().map(|write| write.due);
-            let now = world_time();
+            let now = self.time.now();
             match due {
                 Some(due) if now >= due => {
                     let next = self.platter.under_way.borrow_mut().pop_front();
@@ -92,8 +94,8 @@ impl Storage for SimDisk {
                         return (ticket, Ok(()));
                     }
                 }
-                Some(due) => tokio::time::sleep(due - now).await,
-                None => self.bell.notified().await,
+                Some(due) => self.time.sleep(due - now).await,
+                None => self.bell.heard().await,
             }
         }
     }

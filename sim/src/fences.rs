@@ -209,6 +209,25 @@ impl Fences {
         }
     }
 
+    /// When a clock has an effect next, if nothing else happens before.
+    pub fn next_step(
+        &self,
+        now: Duration,
+        daemons: &[Daemon],
+        kernels: &Kernels,
+    ) -> Option<Duration> {
+        let machines = self.machines.iter().enumerate();
+        let runs = machines
+            .filter(|(node, machine)| machine.spec != FenceSpec::NONE && kernels.runs(*node));
+        runs.filter_map(|(node, machine)| {
+            let oscillator = machine.oscillator.get();
+            let next =
+                machine.next_effect(oscillator.shown(now), daemons[node], kernels.count(node));
+            next.map(|shown| oscillator.true_time(shown))
+        })
+        .min()
+    }
+
     /// Lets all clocks have their effect: gates shut, sweeps and guardians' orders are returned.
     pub fn step(
         &mut self,
@@ -250,6 +269,36 @@ impl Machine {
             Lease::None => false,
             Lease::Until(until) => Instant::after_origin(shown) < until,
         }
+    }
+
+    /// When the machine's clock shows something that [`Fences::step`] waits for. What it does not wait for any more needs
+    /// something else to happen.
+    fn next_effect(&self, shown: Duration, daemon: Daemon, held: usize) -> Option<Duration> {
+        let lease = match self.lease {
+            Lease::None => None,
+            Lease::Until(until) => Some(until.since_origin()),
+        };
+        let gate = lease.filter(|_| self.spec.gate);
+        let missed = lease.filter(|_| held > 0).map(|until| until + self.patience());
+        let renewal = self.renewed.map(|at| at + self.spec.lifetime() / RENEWALS);
+        let lifetime = self.spec.lifetime && held > 0;
+        let renewal = renewal.filter(|_| lifetime && daemon.attends());
+        let expiry = self.expires.filter(|_| lifetime);
+        let guardian = match self.guardian {
+            Guardian::Acting(at) | Guardian::Dead(Some(at)) => Some(at),
+            Guardian::Absent
+            | Guardian::Watching
+            | Guardian::Paused
+            | Guardian::Dead(None)
+            | Guardian::Lost => None,
+        };
+        let effects = [gate, missed, renewal, expiry, guardian].into_iter().flatten();
+        effects.filter(|&at| at > shown).min()
+    }
+
+    /// Behind a gate a guardian is in no hurry.
+    fn patience(&self) -> Duration {
+        if self.spec.gate { PATIENCE_BEHIND_GATE } else { Duration::ZERO }
     }
 
     /// Renews the lifetimes if the daemon would; returns whether the addresses vanish.
@@ -320,11 +369,10 @@ impl Machine {
 
     /// The lease is over, and a living daemon has had its time to let go.
     fn missed(&self, shown: Duration) -> bool {
-        let patience = if self.spec.gate { PATIENCE_BEHIND_GATE } else { Duration::ZERO };
         match self.lease {
             // Nothing was ever promised: what is there belongs to an earlier daemon.
             Lease::None => false,
-            Lease::Until(until) => Instant::after_origin(shown) >= until + patience,
+            Lease::Until(until) => Instant::after_origin(shown) >= until + self.patience(),
         }
     }
 }

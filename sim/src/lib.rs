@@ -1,22 +1,26 @@
-//! The simulator: many nodes, each the real driver and the real protocol, under turmoil, on a simulated LAN.
+//! The simulator: many nodes, each the real driver and the real protocol, on a simulated LAN, under one of two engines.
 //!
 //! - [`scenario`] reads a story from a TOML file and draws one seed's course of events ([`fault`]);
+//! - [`engine`] carries time, datagrams and starts: turmoil, or a scheduler of our own that does the same faster;
 //! - [`world`] runs it: [`machine`] starts daemons on [`network`], [`clock`] and [`addresses`], the three simulated traits;
 //! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`] with their [`fences`], frames on the [`air`], [`signs`] of
 //!   life, [`clients`], and the [`journal`] of what happened;
 //! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
 //! - [`sweep`] runs many seeds, [`report`], [`narrate`] and [`picture`] show what came of them.
 //!
-//! One seed determines everything, to the byte. docs/simulation.md tells how to use it.
+//! One seed determines everything, to the byte ([`determinism`]). docs/simulation.md tells how to use it.
 
 pub mod addresses;
 pub mod air;
+pub mod bell;
 pub mod bounds;
 pub mod check;
 pub mod clients;
 pub mod clock;
 pub mod connectivity;
+pub mod determinism;
 pub mod disk;
+pub mod engine;
 pub mod explore;
 pub mod fault;
 pub mod fences;

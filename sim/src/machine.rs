@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use wackamole::driver::{self, Command, Observation};
 use wackamole_protocol::config::NodeConfig;
 use wackamole_protocol::id::{Incarnation, NodeId};
@@ -15,8 +15,10 @@ use wackamole_protocol::wire::Codec;
 use wackamole_protocol::wire::message::{Body, Header, Leave};
 
 use crate::addresses::{Pace, SimAddresses};
-use crate::clock::{Oscillator, SimClock, world_time};
+use crate::bell::Bell;
+use crate::clock::{Oscillator, SimClock};
 use crate::disk::{Platter, SimDisk};
+use crate::engine::{Ended, Host};
 use crate::gate::Gate;
 use crate::journal::What;
 use crate::links::Station;
@@ -60,7 +62,7 @@ pub struct Machine {
     pub oscillator: Rc<Cell<Oscillator>>,
     /// Closed while the daemon is paused.
     pub gate: Rc<Gate>,
-    shutdown: RefCell<Rc<Notify>>,
+    shutdown: RefCell<Rc<Bell>>,
     commands: RefCell<Option<mpsc::Sender<Command>>>,
     asked: RefCell<Option<oneshot::Receiver<Status>>>,
 }
@@ -94,7 +96,7 @@ impl Machine {
 
     /// SIGTERM.
     pub fn stop(&self) {
-        self.shutdown.borrow().notify_one();
+        self.shutdown.borrow().ring();
     }
 
     /// Forgets the daemon that has gone without a word.
@@ -158,21 +160,22 @@ impl Machine {
         }
     }
 
-    /// A daemon's whole life; returns after a graceful leave. Called by turmoil at each start of the host.
+    /// A daemon's whole life; returns after a graceful leave. Called by the engine at each start of the machine.
     ///
     /// # Errors
     /// The socket cannot be opened, the clean-up fails or the stored record is damaged, none of which happens on a
     /// simulated machine.
-    pub async fn daemon(self: Rc<Self>) -> turmoil::Result {
+    pub async fn daemon(self: Rc<Self>, host: Host) -> Ended {
         let segment = Rc::clone(&self.segment);
         let network =
-            SimNetwork::bind(self.node, self.config.multicast, Rc::clone(&segment)).await?;
-        let clock = SimClock::start(Rc::clone(&self.oscillator));
+            SimNetwork::bind(&host, self.node, self.config.multicast, Rc::clone(&segment)).await?;
+        let time = host.time();
+        let clock = SimClock::new(time.clone(), Rc::clone(&self.oscillator));
         let first_question; // the witness is asked out of step with the heartbeats
         let (incarnation, rng, disk_rng) = {
             let mut rng = self.rng.borrow_mut();
             // As the state directory counts: at least the time in seconds.
-            let seconds = turmoil::sim_elapsed().unwrap_or_default().as_secs() as u32;
+            let seconds = time.now().as_secs() as u32;
             self.starts.set((self.starts.get() + 1).max(seconds));
             let nonce = rng.next() as u32;
             first_question = self.config.timing.heartbeat * (nonce % 1024) / 1024;
@@ -185,24 +188,25 @@ impl Machine {
             node.recall(&record)?;
         }
         let addresses = SimAddresses::new(
+            time.clone(),
             self.node,
             Rc::clone(&segment),
             Rc::clone(&self.vip_ids),
             self.parts.pace.clone(),
             rng,
         );
-        let disk = SimDisk::new(self.platter.clone(), self.parts.sync, disk_rng);
+        let disk = SimDisk::new(time.clone(), self.platter.clone(), self.parts.sync, disk_rng);
         let reach = SimReach::new(
             self.node,
             self.parts.witness,
             Rc::clone(&segment),
-            SimClock::start(Rc::clone(&self.oscillator)),
+            SimClock::new(time.clone(), Rc::clone(&self.oscillator)),
             &self.config.timing,
             first_question,
         );
         let (sender, mut commands) = mpsc::channel(1);
         *self.commands.borrow_mut() = Some(sender);
-        let shutdown = Rc::new(Notify::new());
+        let shutdown = Rc::new(Bell::default());
         *self.shutdown.borrow_mut() = Rc::clone(&shutdown);
 
         let mut observe = |_, observation: Observation<'_>| {
@@ -213,7 +217,7 @@ impl Machine {
                     What::NetworkFault { node, text: format!("cannot {action}: {error}") }
                 }
             };
-            segment.borrow_mut().journal.push(world_time(), what);
+            segment.borrow_mut().journal.push(time.now(), what);
         };
         driver::run(
             node,
@@ -224,13 +228,13 @@ impl Machine {
             &reach,
             &mut commands,
             &mut observe,
-            shutdown.notified(),
+            shutdown.heard(),
         )
         .await?;
         let mut segment = self.segment.borrow_mut();
         segment.set_daemon(self.node, Daemon::Ended);
         segment.fences.daemon_gone(self.node);
-        segment.journal.push(world_time(), What::Ended { node: self.node });
+        segment.journal.push(time.now(), What::Ended { node: self.node });
         Ok(())
     }
 }

@@ -11,6 +11,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use sim::determinism::{differing, fingerprints};
+use sim::engine::Scheduler;
 use sim::explore::{self, Course};
 use sim::narrate::Narrator;
 use sim::scenario::{Scenario, policy_word};
@@ -36,6 +38,8 @@ enum Verb {
     Explore(Explore),
     /// Shrink a run that breaks a promise to the smallest scenario that still does.
     Shrink(Shrink),
+    /// Run worlds of the exploration on one thread and again on two, and compare their traces byte for byte.
+    Determinism(Determinism),
     /// Measure how many seconds are simulated per second of one core, with five nodes.
     Bench,
 }
@@ -66,6 +70,9 @@ struct Run {
     /// Draw what happened into an HTML file; needs --seed and one scenario.
     #[arg(long, requires = "seed", value_name = "FILE")]
     timeline: Option<PathBuf>,
+    /// Which engine runs them: turmoil or fast. The outcome is the same.
+    #[arg(long, value_parser = engine, default_value = "turmoil")]
+    engine: Scheduler,
     /// Report as JSON.
     #[arg(long)]
     json: bool,
@@ -91,6 +98,9 @@ struct Explore {
     /// Do not shrink.
     #[arg(long)]
     no_shrink: bool,
+    /// Which engine runs them: turmoil or fast. The outcome is the same.
+    #[arg(long, value_parser = engine, default_value = "fast")]
+    engine: Scheduler,
     /// Write the scenario of this seed to standard output, and run nothing.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time"])]
     show: Option<u64>,
@@ -115,6 +125,25 @@ struct Shrink {
     /// At most so many runs.
     #[arg(long, default_value_t = SHRINK_RUNS)]
     runs: usize,
+    /// Which engine runs them: turmoil or fast. The result is run under turmoil all the same.
+    #[arg(long, value_parser = engine, default_value = "fast")]
+    engine: Scheduler,
+}
+
+#[derive(Args)]
+struct Determinism {
+    /// These seeds, `A..B` with both ends, or the first `N`.
+    #[arg(long, value_parser = seeds, default_value = "1000")]
+    seeds: RangeInclusive<u64>,
+    /// Only under these partition policies.
+    #[arg(long, value_delimiter = ',', value_parser = policy)]
+    policies: Vec<Partition>,
+    /// Which engine runs them: turmoil or fast.
+    #[arg(long, value_parser = engine, default_value = "fast")]
+    engine: Scheduler,
+    /// Run them under the other engine too, and compare.
+    #[arg(long)]
+    both_engines: bool,
 }
 
 /// Enough for a run of some hundred faults.
@@ -146,11 +175,25 @@ fn policy(text: &str) -> Result<Partition, String> {
         .ok_or_else(|| format!("found `{text}`, expected component, lan or quorum"))
 }
 
+fn engine(text: &str) -> Result<Scheduler, String> {
+    Scheduler::named(text).ok_or_else(|| format!("found `{text}`, expected turmoil or fast"))
+}
+
+/// The given policies, or all.
+fn policies(given: &[Partition]) -> Vec<Partition> {
+    if given.is_empty() {
+        vec![Partition::Component, Partition::Lan, Partition::Quorum]
+    } else {
+        given.to_vec()
+    }
+}
+
 fn main() -> ExitCode {
     let verdict = match Cli::parse().command {
         Verb::Run(options) => run(&options),
         Verb::Explore(options) => explore(&options),
         Verb::Shrink(options) => shrink(&options),
+        Verb::Determinism(options) => determinism(&options),
         Verb::Bench => bench(),
     };
     match verdict {
@@ -181,7 +224,7 @@ fn run(options: &Run) -> anyhow::Result<bool> {
         (None, None) => Seeds::Default,
     };
     let stopwatch = Stopwatch::start();
-    let summaries = sweep(&scenarios, &seeds, jobs(options.jobs));
+    let summaries = sweep(options.engine, &scenarios, &seeds, jobs(options.jobs));
     let rows = report::rows(&scenarios, &summaries);
     let good = summaries.iter().all(|summary| summary.violations.is_empty());
     let text = if options.json {
@@ -190,7 +233,7 @@ fn run(options: &Run) -> anyhow::Result<bool> {
         let failures = report::failures(&scenarios, &summaries);
         let closing = report::closing(&summaries, stopwatch.elapsed());
         let timeline = if options.seed.is_some() && good {
-            told(&scenarios, &summaries)
+            told(options.engine, &scenarios, &summaries)
         } else {
             String::new()
         };
@@ -201,10 +244,10 @@ fn run(options: &Run) -> anyhow::Result<bool> {
 }
 
 /// The timelines of single runs in which nothing was broken.
-fn told(scenarios: &[Scenario], summaries: &[Summary]) -> String {
+fn told(scheduler: Scheduler, scenarios: &[Scenario], summaries: &[Summary]) -> String {
     let tell = |summary: &Summary| {
         let scenario = &scenarios[summary.scenario];
-        let outcome = world::run(scenario, summary.seed, false);
+        let outcome = world::run_on(scheduler, scenario, summary.seed, false);
         format!("\n{}\n{}", scenario.title, Narrator::new(scenario).timeline(&outcome.entries))
     };
     summaries.iter().map(tell).collect()
@@ -217,7 +260,7 @@ fn show(scenarios: &[Scenario], seed: u64, options: &Run) -> anyhow::Result<bool
     }
     let mut good = true;
     for scenario in scenarios {
-        let outcome = world::run(scenario, seed, options.datagrams);
+        let outcome = world::run_on(options.engine, scenario, seed, options.datagrams);
         let narrator = Narrator::new(scenario);
         if options.trace {
             print(&narrator.trace(&outcome.entries))?;
@@ -233,11 +276,7 @@ fn show(scenarios: &[Scenario], seed: u64, options: &Run) -> anyhow::Result<bool
 }
 
 fn explore(options: &Explore) -> anyhow::Result<bool> {
-    let policies = if options.policies.is_empty() {
-        vec![Partition::Component, Partition::Lan, Partition::Quorum]
-    } else {
-        options.policies.clone()
-    };
+    let policies = policies(&options.policies);
     if let Some(seed) = options.show {
         print(&explore::draw(seed, &policies).text())?;
         return Ok(true);
@@ -248,6 +287,7 @@ fn explore(options: &Explore) -> anyhow::Result<bool> {
         count: seeds.map(|seeds| seeds.end() - seeds.start() + 1),
         time: options.time,
         jobs: jobs(options.jobs),
+        scheduler: options.engine,
         policies,
     };
     let tally = explore::explore(&course);
@@ -268,7 +308,7 @@ fn explore(options: &Explore) -> anyhow::Result<bool> {
             std::fs::create_dir_all(&options.keep)
                 .with_context(|| format!("cannot make {}", options.keep.display()))?;
             let found_by = format!("exploration, seed {}", failing.seed);
-            keep(failing.clone(), SHRINK_RUNS, &found_by, Some(&file))?;
+            keep(options.engine, failing.clone(), SHRINK_RUNS, &found_by, Some(&file))?;
         }
     }
     Ok(tally.failures.is_empty())
@@ -279,16 +319,17 @@ fn shrink(options: &Shrink) -> anyhow::Result<bool> {
     if let Some(policy) = options.policy {
         scenario = scenario.under(policy);
     }
-    let Some(failing) = Failing::find(&scenario, options.seed, None) else {
+    let Some(failing) = Failing::find(options.engine, &scenario, options.seed, None) else {
         bail!("{} keeps every promise with seed {}", options.scenario.display(), options.seed);
     };
     let found_by = format!("{}, seed {}", scenario.name, options.seed);
-    keep(failing, options.runs, &found_by, options.output.as_ref())?;
+    keep(options.engine, failing, options.runs, &found_by, options.output.as_ref())?;
     Ok(true)
 }
 
 /// Shrinks a failure and writes it where it can be committed.
 fn keep(
+    scheduler: Scheduler,
     failing: Failing,
     runs: usize,
     found_by: &str,
@@ -298,7 +339,7 @@ fn keep(
     if let Ok(style) = ProgressStyle::with_template("shrinking: {pos} runs, at most {len}  {msg}") {
         bar.set_style(style);
     }
-    let small = shrink::shrink(failing, runs, &mut |runs, best| {
+    let small = shrink::shrink(scheduler, failing, runs, &mut |runs, best| {
         bar.set_position(runs as u64);
         let Scenario { nodes, vips, .. } = &best.scenario;
         bar.set_message(format!(
@@ -309,6 +350,13 @@ fn keep(
         ));
     });
     bar.finish_and_clear();
+    let again = Failing::find(Scheduler::Turmoil, &small.scenario, small.seed, Some(&small.check));
+    if again.is_none_or(|again| (again.at, &again.sentence) != (small.at, &small.sentence)) {
+        bail!(
+            "what was shrunk does not fail in the same way under turmoil:\n{}",
+            small.text(found_by)
+        );
+    }
     let text = small.text(found_by);
     let Some(file) = file else { return print(&text) };
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -328,6 +376,37 @@ fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
     given.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
+fn determinism(options: &Determinism) -> anyhow::Result<bool> {
+    let other = match options.engine {
+        Scheduler::Turmoil => Scheduler::Fast,
+        Scheduler::Fast => Scheduler::Turmoil,
+    };
+    let two = NonZeroUsize::MIN.saturating_add(1);
+    let mut courses = vec![(options.engine, NonZeroUsize::MIN), (options.engine, two)];
+    courses.extend(options.both_engines.then_some((other, two)));
+    let seeds = options.seeds.clone().count();
+    let bar = ProgressBar::new((seeds * courses.len()) as u64);
+    let policies = policies(&options.policies);
+    let mut first = None;
+    let mut good = true;
+    for (scheduler, threads) in courses {
+        let traces = fingerprints(scheduler, &options.seeds, &policies, threads, &|| bar.inc(1));
+        let first = first.get_or_insert_with(|| traces.clone());
+        let differing = differing(first, &traces);
+        good &= differing.is_empty();
+        let verdict = match differing.as_slice() {
+            [] => "all the same".to_owned(),
+            [seed, ..] => format!("{} differ, the first is seed {seed}", differing.len()),
+        };
+        bar.suspend(|| {
+            let (count, engine) = (traces.len(), scheduler.word());
+            print(&format!("{count} traces, engine {engine}, threads {threads}: {verdict}"))
+        })?;
+    }
+    bar.finish_and_clear();
+    Ok(good)
+}
+
 /// What `bench` runs: five nodes, idle and in chaos.
 const BENCHES: [(&str, &str); 2] = [
     ("five nodes, idle", include_str!("../../scenarios/010-idle.toml")),
@@ -336,19 +415,21 @@ const BENCHES: [(&str, &str); 2] = [
 const BENCH_RUNS: u64 = 5;
 
 fn bench() -> anyhow::Result<bool> {
-    for (name, text) in BENCHES {
+    let all = BENCHES.into_iter().flat_map(|bench| Scheduler::ALL.map(|engine| (bench, engine)));
+    for ((name, text), engine) in all {
         let scenario = Scenario::parse(name, text)?;
         let mut speeds: Vec<f64> = (1..=BENCH_RUNS)
             .map(|seed| {
                 let stopwatch = Stopwatch::start();
-                let outcome = world::run(&scenario, seed, false);
+                let outcome = world::run_on(engine, &scenario, seed, false);
                 outcome.simulated.as_secs_f64() / stopwatch.worked().as_secs_f64()
             })
             .collect();
         speeds.sort_by(f64::total_cmp);
         let (median, best) = (speeds[speeds.len() / 2], speeds[speeds.len() - 1]);
         print(&format!(
-            "{name:<20} {median:>6.0} simulated seconds per second of one core (median of {BENCH_RUNS}; best {best:.0})"
+            "{name:<18} {:<8} {median:>6.0} simulated seconds per second of one core (median of {BENCH_RUNS}; best {best:.0})",
+            engine.word()
         ))?;
     }
     Ok(true)

@@ -19,7 +19,7 @@ pub struct Impairment {
     pub reorder: f64,
     /// Probability that one bit of a datagram is flipped.
     pub corrupt: f64,
-    /// Delay of every datagram on top of the tick that turmoil's link takes.
+    /// Delay of every datagram on top of the ticks that the engine's wires take.
     pub extra_delay: Span,
     /// By how much a reordered datagram, or a duplicate's second copy, is late.
     pub reorder_delay: Span,

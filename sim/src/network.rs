@@ -1,6 +1,6 @@
-//! `env::Network` over turmoil's UDP.
+//! `env::Network` over the engine's sockets.
 //!
-//! turmoil carries what every datagram needs: a tick of latency, explicit partitions and cuts. Everything that happens
+//! The engine carries what every datagram needs: whole ticks of latency, explicit partitions and cuts. Everything that happens
 //! to single datagrams is decided on arrival ([`Segment::datagram`](crate::segment::Segment::datagram)), because only
 //! there each copy of a multicast is on its own link.
 
@@ -10,12 +10,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
-use tokio::time::Instant as TokioInstant;
 use wackamole::env::Network;
 use wackamole_protocol::time::Duration;
 
-use crate::clock::world_time;
+use crate::bell::Bell;
+use crate::engine::{Host, Socket, WorldTime};
 use crate::links::Station;
 use crate::segment::SharedSegment;
 
@@ -30,7 +29,7 @@ pub fn node_address(node: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 11 + node as u8)
 }
 
-fn node_at(address: SocketAddr) -> Option<usize> {
+pub(crate) fn node_at(address: SocketAddr) -> Option<usize> {
     match address.ip() {
         IpAddr::V4(ip) => usize::from(ip.octets()[3]).checked_sub(11),
         IpAddr::V6(_) => None,
@@ -39,42 +38,44 @@ fn node_at(address: SocketAddr) -> Option<usize> {
 
 /// One daemon's socket.
 pub struct SimNetwork {
-    socket: turmoil::net::UdpSocket,
+    time: WorldTime,
+    socket: Socket,
     node: Station,
     segment: SharedSegment,
     multicast: bool,
     late: RefCell<Late>,
-    mail: Rc<Notify>,
+    mail: Rc<Bell>,
 }
 
 /// Datagrams that the wires hold back, by arrival.
 #[derive(Default)]
 struct Late {
     count: u64,
-    queue: BTreeMap<(TokioInstant, u64), (SocketAddr, Vec<u8>)>,
+    queue: BTreeMap<(Duration, u64), (SocketAddr, Vec<u8>)>,
 }
 
 impl SimNetwork {
-    /// Opens the socket of the turmoil host that runs now.
+    /// Opens the socket of a host.
     ///
     /// # Errors
     /// The port is taken; or with `multicast`, the group cannot be joined.
-    pub async fn bind(node: usize, multicast: bool, segment: SharedSegment) -> io::Result<Self> {
-        // turmoil binds to nothing but the unspecified and the loopback address.
-        let socket = turmoil::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
-        if multicast {
-            socket.join_multicast_v4(GROUP, Ipv4Addr::UNSPECIFIED)?;
-            socket.set_multicast_loop_v4(false)?;
-        }
+    pub async fn bind(
+        host: &Host,
+        node: Station,
+        multicast: bool,
+        segment: SharedSegment,
+    ) -> io::Result<Self> {
+        let socket = host.bind(multicast).await?;
         let mail = segment.borrow().mail_bell(node);
-        Ok(Self { socket, node, segment, multicast, late: RefCell::default(), mail })
+        let time = host.time();
+        Ok(Self { time, socket, node, segment, multicast, late: RefCell::default(), mail })
     }
 
     /// A datagram that was held back and has arrived by now.
     fn arrived(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let mut late = self.late.borrow_mut();
         while let Some(first) = late.queue.first_entry() {
-            if first.key().0 > TokioInstant::now() {
+            if first.key().0 > self.time.now() {
                 return None;
             }
             let (from, bytes) = first.remove();
@@ -94,7 +95,7 @@ impl SimNetwork {
     fn admit(&self, buffer: &mut [u8], length: usize, from: SocketAddr) -> Option<usize> {
         let peer = node_at(from)?;
         let fate =
-            self.segment.borrow_mut().datagram(world_time(), peer, self.node, &buffer[..length]);
+            self.segment.borrow_mut().datagram(self.time.now(), peer, self.node, &buffer[..length]);
         if let Some(bit) = fate.flipped_bit {
             buffer[bit / 8] ^= 1 << (bit % 8);
         }
@@ -125,14 +126,14 @@ impl SimNetwork {
     fn hold_back(&self, delay: Duration, from: SocketAddr, bytes: &[u8]) {
         let mut late = self.late.borrow_mut();
         late.count += 1;
-        let key = (TokioInstant::now() + delay, late.count);
+        let key = (self.time.now() + delay, late.count);
         late.queue.insert(key, (from, bytes.to_vec()));
     }
 }
 
 impl Network for SimNetwork {
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        self.socket.try_send_to(datagram, to).map(drop)
+        self.socket.send_to(datagram, to)
     }
 
     fn send_group(&self, datagram: &[u8]) -> io::Result<()> {
@@ -142,7 +143,7 @@ impl Network for SimNetwork {
                 "no multicast group is configured",
             ));
         }
-        self.socket.try_send_to(datagram, (GROUP, PORT)).map(drop)
+        self.socket.send_group(datagram)
     }
 
     async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
@@ -154,12 +155,12 @@ impl Network for SimNetwork {
             let received = match next {
                 None => tokio::select! { biased;
                     received = self.socket.recv_from(buffer) => Some(received?),
-                    () = self.mail.notified() => None,
+                    () = self.mail.heard() => None,
                 },
                 Some(at) => tokio::select! { biased;
                     received = self.socket.recv_from(buffer) => Some(received?),
-                    () = self.mail.notified() => None,
-                    () = tokio::time::sleep_until(at) => None,
+                    () = self.mail.heard() => None,
+                    () = self.time.sleep(at.saturating_sub(self.time.now())) => None,
                 },
             };
             if let Some((length, from)) = received

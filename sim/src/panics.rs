@@ -1,4 +1,4 @@
-//! Panics inside turmoil's hosts. In a spawned task they would be swallowed: `step` stays `Ok` and the task is gone. A
+//! Panics of daemons. In a spawned task of turmoil's they would be swallowed: `step` stays `Ok` and the task is gone. A
 //! hook notes them for the thread that simulates, which looks after every tick.
 
 use std::cell::RefCell;

@@ -7,11 +7,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
 use wackamole::env::Lease;
 use wackamole_protocol::time::Duration;
 
 use crate::air::{Air, Heard, Wires};
+use crate::bell::Bell;
 use crate::clients::Clients;
 use crate::fences::{Fences, Order};
 use crate::journal::{Journal, KernelChange, What};
@@ -153,9 +153,9 @@ pub struct Segment {
 #[derive(Debug, Default)]
 struct Machine {
     news: VecDeque<News>,
-    bell: Rc<Notify>,
+    bell: Rc<Bell>,
     mail: VecDeque<Mail>,
-    mail_bell: Rc<Notify>,
+    mail_bell: Rc<Bell>,
 }
 
 /// A datagram that no daemon of ours sent.
@@ -292,6 +292,15 @@ impl Segment {
         orders
     }
 
+    /// When [`Segment::step`] has something to do next, if nothing else happens before.
+    pub fn next_step(&self, now: Duration) -> Option<Duration> {
+        let mail = self.posted.front().map(|(arrives, ..)| *arrives);
+        let fences = self.fences.next_step(now, &self.daemons, &self.kernels);
+        let signs = self.signs.as_ref();
+        let signs = signs.and_then(|signs| signs.next_look(|n| self.daemons[n].attends()));
+        [mail, fences, self.air.next_arrival(), signs].into_iter().flatten().min()
+    }
+
     /// A daemon's worker adds a VIP's addresses.
     pub fn acquire(&mut self, now: Duration, node: usize, vip: usize) {
         if self.kernels.set(node, vip, true) {
@@ -349,7 +358,7 @@ impl Segment {
     pub fn tell(&mut self, node: usize, news: News) {
         let machine = &mut self.machines[node];
         machine.news.push_back(news);
-        machine.bell.notify_one();
+        machine.bell.ring();
     }
 
     /// What is to be told to the daemon next.
@@ -358,7 +367,7 @@ impl Segment {
     }
 
     /// Rings when there are news.
-    pub fn bell(&self, node: usize) -> Rc<Notify> {
+    pub fn bell(&self, node: usize) -> Rc<Bell> {
         Rc::clone(&self.machines[node].bell)
     }
 
@@ -379,7 +388,7 @@ impl Segment {
             if listens && self.links.reaches(mail.from, to) {
                 let machine = &mut self.machines[to];
                 machine.mail.push_back(mail);
-                machine.mail_bell.notify_one();
+                machine.mail_bell.ring();
             }
         }
     }
@@ -390,7 +399,7 @@ impl Segment {
     }
 
     /// Rings when there is one.
-    pub fn mail_bell(&self, node: usize) -> Rc<Notify> {
+    pub fn mail_bell(&self, node: usize) -> Rc<Bell> {
         Rc::clone(&self.machines[node].mail_bell)
     }
 
@@ -432,7 +441,7 @@ impl Segment {
         self.signs.is_none() || alive || before.is_none_or(|before| before)
     }
 
-    /// Decides what becomes of a datagram that has come through turmoil's link.
+    /// Decides what becomes of a datagram that has come through the engine's wires.
     pub fn datagram(&mut self, now: Duration, from: Station, to: Station, bytes: &[u8]) -> Fate {
         let fate = self.netem.fate(from, to, bytes.len());
         let run = &mut self.loss_runs[from * self.links.stations() + to];
@@ -453,10 +462,15 @@ impl Segment {
         fate
     }
 
+    /// Since when the wires have lost everything that `from` sent to `to`, if they have.
+    pub fn losing_since(&self, from: Station, to: Station) -> Option<Duration> {
+        let run = self.loss_runs[from * self.links.stations() + to];
+        run.lost_since.then_some(run.last_arrival)
+    }
+
     /// For how long the wires have lost everything that `from` sent to `to`. Silence alone is not loss.
     pub fn lost_for(&self, now: Duration, from: Station, to: Station) -> Duration {
-        let run = self.loss_runs[from * self.links.stations() + to];
-        if run.lost_since { now.saturating_sub(run.last_arrival) } else { Duration::ZERO }
+        self.losing_since(from, to).map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Lets announcements arrive and clients look again, if there is a reason to.

@@ -7,6 +7,7 @@
 
 use wackamole_protocol::time::Duration;
 
+use crate::engine::Scheduler;
 use crate::fault::Fault;
 use crate::netem::Impairment;
 use crate::rng::Span;
@@ -31,8 +32,13 @@ pub struct Failing {
 
 impl Failing {
     /// Runs a story; returns how it fails, if it does. Looks for `check` alone if one is given.
-    pub fn find(scenario: &Scenario, seed: u64, check: Option<&str>) -> Option<Self> {
-        let outcome = world::run(scenario, seed, false);
+    pub fn find(
+        scheduler: Scheduler,
+        scenario: &Scenario,
+        seed: u64,
+        check: Option<&str>,
+    ) -> Option<Self> {
+        let outcome = world::run_on(scheduler, scenario, seed, false);
         let mut violations = outcome.violations();
         let (at, check, sentence) =
             violations.find(|(_, name, _)| check.is_none_or(|wanted| wanted == *name))?;
@@ -57,6 +63,7 @@ impl Failing {
 
 /// Shrinks stories, within a number of runs.
 pub struct Shrinker<'a> {
+    scheduler: Scheduler,
     best: Failing,
     runs: usize,
     runs_max: usize,
@@ -66,11 +73,12 @@ pub struct Shrinker<'a> {
 
 /// Shrinks a failing story with at most `runs_max` runs.
 pub fn shrink(
+    scheduler: Scheduler,
     failing: Failing,
     runs_max: usize,
     progress: &mut dyn FnMut(usize, &Failing),
 ) -> Failing {
-    let mut shrinker = Shrinker { best: failing, runs: 0, runs_max, progress };
+    let mut shrinker = Shrinker { scheduler, best: failing, runs: 0, runs_max, progress };
     shrinker.run();
     shrinker.best
 }
@@ -105,7 +113,8 @@ impl Shrinker<'_> {
             return false;
         }
         self.runs += 1;
-        let found = Failing::find(&scenario, self.best.seed, Some(&self.best.check));
+        let found =
+            Failing::find(self.scheduler, &scenario, self.best.seed, Some(&self.best.check));
         let taken = found.is_some();
         if let Some(found) = found {
             self.best = found;
@@ -337,18 +346,18 @@ mod tests {
     #[test]
     fn what_has_nothing_to_do_with_the_failure_goes() {
         let scenario = Scenario::parse("broken.toml", BROKEN).expect("a good file");
-        let failing = Failing::find(&scenario, 1, None).expect("it fails");
+        let failing = Failing::find(Scheduler::Fast, &scenario, 1, None).expect("it fails");
         assert_eq!(failing.check, "exclusivity");
         let mut runs = 0;
 
-        let small = shrink(failing, 200, &mut |so_far, _| runs = so_far);
+        let small = shrink(Scheduler::Fast, failing, 200, &mut |so_far, _| runs = so_far);
 
         assert!(runs < 200, "{runs} runs");
         let Scenario { nodes, vips, steps, .. } = &small.scenario;
         assert_eq!((nodes.len(), vips.len(), steps.len()), (2, 1, 1));
         assert!(matches!(&steps[0].fault, Fault::Pause(nodes) if nodes.len() == 1));
         let again = Scenario::parse("small.toml", &small.text("a test")).expect("a good file");
-        let again = Failing::find(&again, again.seed.expect("it says"), None);
+        let again = Failing::find(Scheduler::Turmoil, &again, again.seed.expect("it says"), None);
         assert_eq!(again.map(|f| (f.check, f.at)), Some((small.check, small.at)));
     }
 

@@ -65,6 +65,12 @@ impl Signs {
         self.carrier[node]
     }
 
+    /// When it is time to look again next; `watching` says whose daemons run.
+    pub fn next_look(&self, watching: impl Fn(usize) -> bool) -> Option<Duration> {
+        let watches = self.watches.iter().enumerate().filter(|&(node, _)| watching(node));
+        watches.filter_map(|(_, watch)| watch.map(|watch| watch.look_at)).min()
+    }
+
     /// Looks again where it is time to; `watching` says whose daemons run.
     pub fn step(
         &mut self,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::check::Measurements;
+use crate::engine::Scheduler;
 use crate::narrate::Narrator;
 use crate::scenario::Scenario;
 use crate::stopwatch::Stopwatch;
@@ -62,7 +63,12 @@ impl Seeds {
 
 /// Runs every scenario with its seeds on `jobs` threads, and shows the progress on a terminal. The summaries come in the
 /// order of scenarios and seeds.
-pub fn sweep(scenarios: &[Scenario], seeds: &Seeds, jobs: NonZeroUsize) -> Vec<Summary> {
+pub fn sweep(
+    scheduler: Scheduler,
+    scenarios: &[Scenario],
+    seeds: &Seeds,
+    jobs: NonZeroUsize,
+) -> Vec<Summary> {
     let runs: Vec<(usize, u64)> = scenarios
         .iter()
         .enumerate()
@@ -79,7 +85,7 @@ pub fn sweep(scenarios: &[Scenario], seeds: &Seeds, jobs: NonZeroUsize) -> Vec<S
         for _ in 0..jobs.get().min(runs.len()) {
             scope.spawn(|| {
                 while let Some(&(index, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let summary = summarise(&scenarios[index], index, seed);
+                    let summary = summarise(scheduler, &scenarios[index], index, seed);
                     if !summary.violations.is_empty() {
                         let failed = failed.fetch_add(1, Ordering::Relaxed) + 1;
                         progress.set_message(format!("{failed} failed"));
@@ -98,9 +104,9 @@ pub fn sweep(scenarios: &[Scenario], seeds: &Seeds, jobs: NonZeroUsize) -> Vec<S
     summaries
 }
 
-fn summarise(scenario: &Scenario, index: usize, seed: u64) -> Summary {
+fn summarise(scheduler: Scheduler, scenario: &Scenario, index: usize, seed: u64) -> Summary {
     let stopwatch = Stopwatch::start();
-    let outcome = world::run(scenario, seed, false);
+    let outcome = world::run_on(scheduler, scenario, seed, false);
     let took = stopwatch.worked();
     let violations: Vec<String> =
         outcome.violations().map(|(_, check, text)| format!("{check}: {text}")).collect();

@@ -1,16 +1,16 @@
 //! One run: a scenario with one seed, from the first tick to the last.
 //!
-//! The world owns turmoil's simulation and the schedule. Its loop applies the faults that are due, lets every machine run
-//! for one tick, and has the checkers look. `world/apply.rs` is the only place where anything is done to the world, so
-//! turmoil and the segment are always told together.
+//! The world owns the engine and the schedule. Its loop applies the faults that are due, lets every machine run for one tick,
+//! and has the checkers look; `world/quiet.rs` says which ticks need none of that. `world/apply.rs` is the only place where
+//! anything is done to the world, so the engine and the segment are always told together.
 
 mod apply;
+mod quiet;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::SystemTime;
 
 use wackamole_protocol::config::{
     ClusterKey, NodeConfig, NodeDefinition, Partition, Safety, VipDefinition,
@@ -24,8 +24,10 @@ use crate::bounds::Bounds;
 use crate::check::{Checks, Findings, Glance, Measurements};
 use crate::clients::{Clients, Interruption};
 use crate::connectivity::Connectivity;
+use crate::engine::{Engine, Scheduler, Software};
 use crate::fault::Fault;
 use crate::fences::Fences;
+use crate::gate::Gated;
 use crate::journal::{Entry, What};
 use crate::machine::{Machine, Parts};
 use crate::network::{PORT, node_address};
@@ -36,12 +38,6 @@ use crate::scenario::Scenario;
 use crate::scenario::plan::plan;
 use crate::segment::{Segment, SharedSegment, machine_rng};
 use crate::signs::Signs;
-
-/// turmoil's grain; must be whole milliseconds, because tokio's timers are.
-const TICK: Duration = Duration::from_millis(1);
-
-/// Enough for everything that comes in while a daemon is paused; turmoil drops what exceeds it without a word.
-const UDP_CAPACITY: usize = 65_536;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -73,9 +69,14 @@ impl Outcome {
     }
 }
 
-/// Runs a scenario with a seed. With `datagrams` the journal records every one of them.
+/// Runs a scenario with a seed under turmoil. With `datagrams` the journal records every one of them.
 pub fn run(scenario: &Scenario, seed: u64, datagrams: bool) -> Outcome {
-    let mut world = World::new(scenario, seed);
+    run_on(Scheduler::Turmoil, scenario, seed, datagrams)
+}
+
+/// Runs a scenario with a seed under one of the engines; the outcome is the same under each.
+pub fn run_on(scheduler: Scheduler, scenario: &Scenario, seed: u64, datagrams: bool) -> Outcome {
+    let mut world = World::new(scheduler, scenario, seed);
     world.segment.borrow_mut().journal.with_datagrams = datagrams;
     world.run();
     let outcome = world.finish();
@@ -87,11 +88,11 @@ struct World<'a> {
     scenario: &'a Scenario,
     seed: u64,
     bounds: Bounds,
-    sim: turmoil::Sim<'static>,
+    engine: Engine,
     segment: SharedSegment,
     machines: Vec<Rc<Machine>>,
     schedule: VecDeque<(Duration, Fault)>,
-    /// Which node reaches which over turmoil's links, by sender and receiver.
+    /// Which node reaches which over the engine's wires, by sender and receiver.
     wired: Vec<bool>,
     /// Daemons that are to start: at this time, and not before their guardian is done.
     starting: Vec<Option<Duration>>,
@@ -104,22 +105,15 @@ struct World<'a> {
     disturbances: Vec<Duration>,
     wires_calm_since: Duration,
     curious: Vec<bool>,
+    /// Something was done after the machines had run, and they go on at once.
+    restless: bool,
     broken: bool,
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+    fn new(scheduler: Scheduler, scenario: &'a Scenario, seed: u64) -> Self {
         panics::watch();
         let nodes = scenario.nodes.len();
-        let mut sim = turmoil::Builder::new()
-            .epoch(SystemTime::UNIX_EPOCH)
-            .rng_seed(seed)
-            .tick_duration(TICK)
-            .simulation_duration(scenario.duration)
-            .min_message_latency(scenario.latency.min)
-            .max_message_latency(scenario.latency.min)
-            .udp_capacity(UDP_CAPACITY)
-            .build();
         let clients = Clients::new(
             scenario.clients.len(),
             scenario.vips.len(),
@@ -167,22 +161,23 @@ impl<'a> World<'a> {
             let mut oscillator = machine.oscillator.get();
             oscillator.set_drift(Duration::ZERO, scenario.nodes[node].drift_ppm);
             machine.oscillator.set(oscillator);
-            let machine = Rc::clone(machine);
-            sim.host(IpAddr::V4(node_address(node)), move || {
-                let machine = Rc::clone(&machine);
-                let gate = Rc::clone(&machine.gate);
-                crate::gate::Gated::new(machine.daemon(), gate)
-            });
-            // turmoil starts every host at once; the plan says when a machine is switched on.
-            sim.crash(IpAddr::V4(node_address(node)));
         }
+        let software = |machine: &Rc<Machine>| -> Software {
+            let machine = Rc::clone(machine);
+            Rc::new(move |host| {
+                let gate = Rc::clone(&machine.gate);
+                Box::pin(Gated::new(Rc::clone(&machine).daemon(host), gate))
+            })
+        };
+        let software = machines.iter().map(software).collect();
+        let engine = Engine::new(scheduler, software, scenario.latency.min, seed);
         let bounds = Bounds::of(scenario);
         let patience = scenario.timing.failure_timeout.saturating_sub(scenario.timing.heartbeat);
         Self {
             scenario,
             seed,
             bounds,
-            sim,
+            engine,
             segment,
             machines,
             schedule: plan(scenario, seed).into(),
@@ -196,38 +191,41 @@ impl<'a> World<'a> {
             disturbances: Vec::new(),
             wires_calm_since: Duration::ZERO,
             curious: vec![false; nodes],
+            restless: true,
             broken: false,
         }
     }
 
     fn run(&mut self) {
-        while self.sim.elapsed() < self.scenario.duration && !self.broken {
-            while self.schedule.front().is_some_and(|(at, _)| *at <= self.sim.elapsed()) {
+        while self.engine.elapsed() < self.scenario.duration && !self.broken {
+            while self.schedule.front().is_some_and(|(at, _)| *at <= self.engine.elapsed()) {
                 if let Some((_, fault)) = self.schedule.pop_front() {
                     self.apply(&fault);
                 }
             }
             self.start_whoever_may();
             self.tick();
+            self.pass_over_quiet();
         }
     }
 
     /// Lets every machine run for one tick, then looks.
     fn tick(&mut self) {
-        let result = self.sim.step();
-        let now = self.sim.elapsed();
+        let result = self.engine.step();
+        let now = self.engine.elapsed();
         let panicked = panics::take();
         if result.is_err() || panicked.is_some() {
-            let error = result.err().map(|error| error.to_string());
-            let text = panicked.or(error).unwrap_or_default();
+            let text = panicked.or(result.err()).unwrap_or_default();
             self.record(now, Findings { entries: vec![What::Violation { check: "panic", text }] });
             self.broken = true;
         }
         let orders = self.segment.borrow_mut().step(now);
+        self.restless = !orders.is_empty();
         for order in orders {
             self.carry_out(order);
         }
         let fenced = std::mem::take(&mut self.segment.borrow_mut().fenced);
+        self.restless |= !fenced.is_empty();
         for node in fenced {
             self.disturbances.push(now);
             self.power_loss(node);
@@ -295,7 +293,7 @@ impl<'a> World<'a> {
     }
 
     fn finish(mut self) -> Outcome {
-        let now = self.sim.elapsed();
+        let now = self.engine.elapsed();
         self.segment.borrow_mut().clients.finish(now);
         let findings = {
             let segment = self.segment.borrow();
@@ -316,7 +314,7 @@ impl<'a> World<'a> {
         self.record(now, findings);
         let measurements = self.checks.measurements();
         // The hosts hold the segment too; their destructors must not see it half gone.
-        drop(self.sim);
+        drop(self.engine);
         let mut segment = self.segment.borrow_mut();
         Outcome {
             seed: self.seed,

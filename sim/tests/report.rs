@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use sim::engine::Scheduler;
 use sim::report;
 use sim::scenario::Scenario;
 use sim::sweep::{Seeds, sweep};
@@ -24,7 +25,7 @@ const TOO_MUCH_TO_ASK: &str = r#"
 fn a_failure_names_the_promise_the_command_and_the_course_of_events() {
     let scenarios = [Scenario::parse("scenarios/x.toml", TOO_MUCH_TO_ASK).expect("a scenario")];
 
-    let summaries = sweep(&scenarios, &Seeds::Range(3..=4), NonZeroUsize::MIN);
+    let summaries = sweep(Scheduler::Turmoil, &scenarios, &Seeds::Range(3..=4), NonZeroUsize::MIN);
 
     let failures = report::failures(&scenarios, &summaries);
     for part in [

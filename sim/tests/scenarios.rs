@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use sim::engine::Scheduler;
 use sim::report;
 use sim::scenario::Scenario;
 use sim::sweep::{Seeds, sweep};
@@ -16,7 +17,7 @@ fn every_scenario_keeps_every_promise() {
     assert!(scenarios.len() >= 15);
     let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
 
-    let summaries = sweep(&scenarios, &Seeds::Range(1..=SEEDS), jobs);
+    let summaries = sweep(Scheduler::Turmoil, &scenarios, &Seeds::Range(1..=SEEDS), jobs);
 
     let failures = report::failures(&scenarios, &summaries);
     assert!(failures.is_empty(), "{failures}");

@@ -31,7 +31,8 @@ enum Task {
     /// Check and test everything.
     Test,
     /// Run scenarios in the simulator; takes the arguments of `sim run`. Or `simulate explore …`: look for worlds in which a
-    /// promise is broken. Or `simulate shrink …`: find the smallest scenario that still fails.
+    /// promise is broken. Or `simulate shrink …`: find the smallest scenario that still fails. Or
+    /// `simulate determinism …`: run worlds again, and compare their traces.
     #[command(disable_help_flag = true)]
     Simulate {
         /// Scenario files or directories, and options; `--help` shows them.

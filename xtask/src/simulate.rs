@@ -1,5 +1,5 @@
-//! `cargo xtask simulate`: the simulator's release build, with the arguments of its `run` command, or `explore` or `shrink` and
-//! those of that command.
+//! `cargo xtask simulate`: the simulator's release build, with the arguments of its `run` command, or `explore`, `shrink` or
+//! `determinism` and those of that command.
 
 use std::process::{Command, ExitCode};
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::cargo;
 
 /// What `cargo xtask simulate` understands beside scenarios and their options.
-const COMMANDS: [&str; 2] = ["explore", "shrink"];
+const COMMANDS: [&str; 3] = ["explore", "shrink", "determinism"];
 
 /// Runs `sim run`, unless the first argument names another command. Paths are relative to the workspace's root.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {

@@ -42,6 +42,11 @@ impl Check for Balanced {
             }
         }
     }
+
+    fn next_look(&self, glance: &Glance<'_>) -> Option<Duration> {
+        let judged = glance.storms() || self.judged == Some(glance.calm_since());
+        (!judged).then(|| glance.calm_since() + glance.bounds.settle)
+    }
 }
 
 fn judge(members: &[usize], glance: &Glance<'_>, findings: &mut Findings) {

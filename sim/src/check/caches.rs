@@ -6,6 +6,7 @@
 use wackamole_protocol::time::Duration;
 
 use super::{Check, Findings, Glance};
+use crate::engine::TICK;
 
 /// The checker.
 pub struct Caches {
@@ -99,5 +100,9 @@ impl Check for Caches {
                 }
             }
         }
+    }
+
+    fn next_look(&self, glance: &Glance<'_>) -> Option<Duration> {
+        self.look_again.then_some(glance.now + TICK)
     }
 }

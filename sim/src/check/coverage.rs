@@ -15,6 +15,10 @@ use wackamole_protocol::time::Duration;
 
 use super::primary::Primary;
 use super::{Check, Findings, Glance};
+use crate::engine::TICK;
+
+/// Nodes mature by themselves: that makes no change.
+const NOW_AND_THEN: Duration = Duration::from_millis(100);
 
 /// The checker.
 pub struct Coverage {
@@ -70,8 +74,7 @@ impl Coverage {
 
 impl Check for Coverage {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
-        // Nodes mature by themselves: that makes no change, so look now and then.
-        let now_and_then = glance.now.as_millis().is_multiple_of(100);
+        let now_and_then = glance.now.as_millis().is_multiple_of(NOW_AND_THEN.as_millis());
         if !glance.changed && !self.look_again && !now_and_then {
             return;
         }
@@ -134,5 +137,13 @@ impl Check for Coverage {
                 }
             }
         }
+    }
+
+    fn next_look(&self, glance: &Glance<'_>) -> Option<Duration> {
+        if self.look_again {
+            return Some(glance.now + TICK);
+        }
+        let periods = glance.now.as_millis() / NOW_AND_THEN.as_millis() + 1;
+        Some(NOW_AND_THEN * periods as u32)
     }
 }

@@ -18,6 +18,7 @@ use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
 use super::{Check, Findings, Glance, Measurements};
+use crate::engine::TICK;
 use crate::journal::{KernelChange, What};
 use crate::netem::Knob;
 use crate::signs::has_neighbour;
@@ -232,6 +233,10 @@ impl Check for Exclusivity {
         for key in present {
             self.judge(key, glance, findings);
         }
+    }
+
+    fn next_look(&self, glance: &Glance<'_>) -> Option<Duration> {
+        self.look_again.then_some(glance.now + TICK)
     }
 
     fn finish(&mut self, glance: &Glance<'_>, findings: &mut Findings) {

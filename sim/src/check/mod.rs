@@ -1,4 +1,4 @@
-//! Checkers: one promise each, looked at after every tick.
+//! Checkers: one promise each, looked at after every tick in which anything happened or a checker wants to look.
 //!
 //! Safety is judged by the truth of the [`Segment`], never by what daemons believe. A checker looks only when something
 //! changed or when a time has come that it waits for, so that a quiet world costs nothing.
@@ -143,6 +143,11 @@ pub trait Check {
     /// Looks at the world after a tick.
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings);
 
+    /// When it must look next, though nothing may have changed until then; to be asked after each look.
+    fn next_look(&self, _glance: &Glance<'_>) -> Option<Duration> {
+        None
+    }
+
     /// Takes a status that a daemon gave.
     fn status(&mut self, _node: usize, _status: &Status, _findings: &mut Findings) {}
 
@@ -215,6 +220,13 @@ impl Checks {
         let mut findings = Findings::default();
         self.each(|check| check.step(glance, &mut findings));
         findings
+    }
+
+    /// When one of them must look next, though nothing may have changed until then.
+    pub fn next_look(&mut self, glance: &Glance<'_>) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        self.each(|check| next = next.into_iter().chain(check.next_look(glance)).min());
+        next
     }
 
     /// All take a status.

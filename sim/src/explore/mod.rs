@@ -11,6 +11,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use wackamole_protocol::config::Partition;
 
+use crate::engine::Scheduler;
 use crate::scenario::plan::plan;
 use crate::scenario::policy_word;
 use crate::shrink::Failing;
@@ -30,6 +31,8 @@ pub struct Course {
     pub time: Option<Duration>,
     /// How many at a time.
     pub jobs: NonZeroUsize,
+    /// Under which engine.
+    pub scheduler: Scheduler,
     /// Under which policies.
     pub policies: Vec<Partition>,
 }
@@ -49,7 +52,7 @@ pub fn explore(course: &Course) -> Tally {
                     if course.count.is_some_and(|count| index >= count) {
                         break;
                     }
-                    let one = one(course.first + index, &course.policies);
+                    let one = one(course.scheduler, course.first + index, &course.policies);
                     let Ok(mut tally) = tally.lock() else { break };
                     tally.add(one);
                     progress.set_message(tally.progress(watch.elapsed()));
@@ -82,10 +85,10 @@ fn progress(course: &Course) -> ProgressBar {
 }
 
 /// One world's life.
-fn one(seed: u64, policies: &[Partition]) -> Tally {
+fn one(scheduler: Scheduler, seed: u64, policies: &[Partition]) -> Tally {
     let world = draw(seed, policies);
     let watch = Stopwatch::start();
-    let outcome = world::run(&world, seed, false);
+    let outcome = world::run_on(scheduler, &world, seed, false);
     let mut tally = Tally { seeds: 1, simulated: outcome.simulated, ..Tally::default() };
     tally.worked = watch.worked();
     tally.node_time = outcome.simulated * world.nodes.len() as u32;

@@ -39,6 +39,7 @@ struct Report<'a> {
     faults: &'a BTreeMap<&'static str, u64>,
     simulated_seconds: f64,
     node_hours_per_hour: f64,
+    node_hours_per_core_hour: f64,
     seeds_per_second: f64,
     failures: Vec<Failure<'a>>,
 }
@@ -78,6 +79,11 @@ impl Tally {
         text
     }
 
+    /// Node-hours for each hour of one core's work, whatever else the machine does.
+    fn node_hours_per_core(&self) -> f64 {
+        self.node_time.as_secs_f64() / self.worked.as_secs_f64().max(1e-9)
+    }
+
     fn speed(&self, elapsed: Duration) -> String {
         let seconds = elapsed.as_secs_f64().max(1e-9);
         format!(
@@ -101,13 +107,15 @@ impl Tally {
         let policies: Vec<String> =
             self.policies.iter().map(|(policy, count)| format!("{policy} {count}")).collect();
         format!(
-            "{table}\n\n{} worlds ({}), {:.1} node-hours simulated in {:.0} s: {}, {:.0} node-hours an hour",
+            "{table}\n\n{} worlds ({}), {:.1} node-hours simulated in {:.0} s: {}, {:.0} node-hours an hour \
+             ({:.0} for each hour of one core's work)",
             self.seeds,
             policies.join(", "),
             self.node_time.as_secs_f64() / 3600.0,
             self.took.as_secs_f64(),
             self.speed(self.took),
             self.node_time.as_secs_f64() / self.took.as_secs_f64().max(1e-9),
+            self.node_hours_per_core(),
         )
     }
 
@@ -123,6 +131,7 @@ impl Tally {
             faults: &self.faults,
             simulated_seconds: self.simulated.as_secs_f64(),
             node_hours_per_hour: self.node_time.as_secs_f64() / seconds,
+            node_hours_per_core_hour: self.node_hours_per_core(),
             seeds_per_second: self.seeds as f64 / seconds,
             failures: self
                 .failures

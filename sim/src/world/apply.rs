@@ -1,14 +1,11 @@
 //! What is done to the world: the scenario's faults, the orders of fences, and starts that had to wait.
 
-use std::net::IpAddr;
-
 use wackamole_protocol::time::Duration;
 
 use super::World;
 use crate::fault::Fault;
 use crate::fences::Order;
 use crate::journal::{KernelChange, What};
-use crate::network::node_address;
 use crate::rng::Span;
 use crate::segment::{Daemon, Mail, News, Sabotage};
 
@@ -18,7 +15,7 @@ const READING: Span = Span { min: Duration::ZERO, max: Duration::from_millis(2) 
 impl World<'_> {
     /// Does something to the world.
     pub(super) fn apply(&mut self, fault: &Fault) {
-        let now = self.sim.elapsed();
+        let now = self.engine.elapsed();
         let stations = self.scenario.station_names();
         let text = fault.describe(&stations, &self.scenario.vip_names());
         let entry = What::Fault { text, nodes: fault.nodes() };
@@ -93,7 +90,7 @@ impl World<'_> {
     fn kill(&mut self, node: usize) {
         let daemon = self.segment.borrow().daemons[node];
         if matches!(daemon, Daemon::Running(_) | Daemon::Paused(_) | Daemon::Frozen(_)) {
-            self.sim.crash(IpAddr::V4(node_address(node)));
+            self.engine.crash(node);
             self.machines[node].forget_daemon();
             self.segment.borrow_mut().set_daemon(node, Daemon::Killed);
         }
@@ -105,7 +102,7 @@ impl World<'_> {
     }
 
     pub(super) fn power_loss(&mut self, node: usize) {
-        let now = self.sim.elapsed();
+        let now = self.engine.elapsed();
         self.kill(node);
         self.starting[node] = None;
         self.set_clock_stopped(node, false);
@@ -116,12 +113,12 @@ impl World<'_> {
 
     fn restart(&mut self, node: usize) {
         self.kill(node);
-        self.starting[node] = Some(self.sim.elapsed());
+        self.starting[node] = Some(self.engine.elapsed());
     }
 
     /// Whoever is to start does so once its time has come and the guardian of its predecessor is done.
     pub(super) fn start_whoever_may(&mut self) {
-        let now = self.sim.elapsed();
+        let now = self.engine.elapsed();
         for node in 0..self.machines.len() {
             if self.starting[node].is_none_or(|at| at > now) {
                 continue;
@@ -145,15 +142,15 @@ impl World<'_> {
             if !segment.kernels.powered(node) {
                 segment.kernels.power_on(node);
             }
-            segment.daemon_starts(self.sim.elapsed(), node);
+            segment.daemon_starts(self.engine.elapsed(), node);
         }
         self.machines[node].forget_daemon();
-        self.sim.bounce(IpAddr::V4(node_address(node)));
+        self.engine.start(node);
     }
 
     /// Does what a fence wants done.
     pub(super) fn carry_out(&mut self, order: Order) {
-        let now = self.sim.elapsed();
+        let now = self.engine.elapsed();
         match order {
             Order::Expire(node) => {
                 self.segment.borrow_mut().clear(now, node, KernelChange::Expired);
@@ -171,7 +168,7 @@ impl World<'_> {
 
     /// What a guardian does: it makes sure that the daemon is dead, removes everything, and tells the peers.
     fn guard(&mut self, node: usize) {
-        let now = self.sim.elapsed();
+        let now = self.engine.elapsed();
         let killed = self.segment.borrow().daemons[node] != Daemon::Killed;
         self.kill(node);
         let mut segment = self.segment.borrow_mut();
@@ -203,7 +200,7 @@ impl World<'_> {
         if let Daemon::Paused(since) = segment.daemons[node] {
             if segment.kernels.runs(node) {
                 self.machines[node].gate.open();
-                let now = self.sim.elapsed();
+                let now = self.engine.elapsed();
                 // Whoever was paused before its first view begins to mature only now.
                 let young = now < since + self.scenario.timing.mature * 2;
                 segment.set_daemon(node, Daemon::Running(if young { now } else { since }));
@@ -238,7 +235,7 @@ impl World<'_> {
         self.set_clock_stopped(node, false);
         let mut segment = self.segment.borrow_mut();
         segment.kernels.set_frozen(node, false);
-        segment.thawed[node] = Some(self.sim.elapsed());
+        segment.thawed[node] = Some(self.engine.elapsed());
         if let Daemon::Frozen(since) = segment.daemons[node] {
             self.machines[node].gate.open();
             segment.set_daemon(node, Daemon::Running(since));
@@ -248,11 +245,11 @@ impl World<'_> {
     fn set_clock_stopped(&self, node: usize, stopped: bool) {
         let machine = &self.machines[node];
         let mut oscillator = machine.oscillator.get();
-        oscillator.set_stopped(self.sim.elapsed(), stopped);
+        oscillator.set_stopped(self.engine.elapsed(), stopped);
         machine.oscillator.set(oscillator);
     }
 
-    /// Changes the wiring, ours and with it turmoil's. Clients are not turmoil's hosts.
+    /// Changes the wiring, ours and with it the engine's. Clients are none of its machines.
     fn rewire(&mut self, fault: &Fault) {
         let mut segment = self.segment.borrow_mut();
         match fault {
@@ -284,25 +281,14 @@ impl World<'_> {
                 if std::mem::replace(&mut self.wired[from * nodes + to], works) == works {
                     continue;
                 }
-                let (from, to) = (IpAddr::V4(node_address(from)), IpAddr::V4(node_address(to)));
-                if works {
-                    self.sim.repair_oneway(from, to);
-                } else {
-                    self.sim.partition_oneway(from, to);
-                }
+                self.engine.set_wire(from, to, works);
             }
         }
     }
 
-    /// turmoil carries the shortest latency, netem what is drawn on top of it.
+    /// The engine carries the shortest latency, netem what is drawn on top of it.
     fn set_latency(&mut self, latency: Span) {
-        let nodes = self.machines.len();
-        for a in 0..nodes {
-            for b in a + 1..nodes {
-                let (a, b) = (IpAddr::V4(node_address(a)), IpAddr::V4(node_address(b)));
-                self.sim.set_link_latency(a, b, latency.min);
-            }
-        }
+        self.engine.set_latency(latency.min);
         let mut segment = self.segment.borrow_mut();
         segment.hop = latency.min;
         let extra = Span { min: Duration::ZERO, max: latency.max - latency.min };

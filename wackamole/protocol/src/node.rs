@@ -91,6 +91,8 @@ pub struct Node {
     group: Group,
     agent: Agent,
     departure: Departure,
+    /// Worked out once after each change, because a driver asks for it more often.
+    timeout: Deadline,
     outputs: VecDeque<Output>,
 }
 
@@ -103,15 +105,18 @@ impl Node {
             config.nodes.iter().map(|node| node.name.as_str()),
             config.vips.iter().map(|definition| &*definition.vip),
         );
-        Self {
+        let mut node = Self {
             config,
             names,
             incarnation,
             group,
             agent,
             departure: Departure::No,
+            timeout: Deadline::NEVER,
             outputs: VecDeque::new(),
-        }
+        };
+        node.timeout = node.next_timeout();
+        node
     }
 
     /// What people call the nodes and VIPs of this configuration.
@@ -184,7 +189,9 @@ impl Node {
     /// # Errors
     /// It is damaged: this node then has no vote until it is in a new primary view.
     pub fn recall(&mut self, record: &[u8]) -> Result<(), Damaged> {
-        self.group.recall(record)
+        let recalled = self.group.recall(record);
+        self.timeout = self.next_timeout();
+        recalled
     }
 
     /// An operator declares this node alone to be the primary view. Returns whether that means anything under this
@@ -203,6 +210,10 @@ impl Node {
 
     /// When to call [`Node::handle_timeout`].
     pub fn poll_timeout(&self) -> Deadline {
+        self.timeout
+    }
+
+    fn next_timeout(&self) -> Deadline {
         let departure = match self.departure {
             Departure::No => Deadline::NEVER,
             Departure::Done => return Deadline::NEVER,
@@ -220,6 +231,11 @@ impl Node {
 
     /// Moves what one machine says to the other, until both are quiet.
     fn pump(&mut self, now: Instant) {
+        self.exchange(now);
+        self.timeout = self.next_timeout();
+    }
+
+    fn exchange(&mut self, now: Instant) {
         loop {
             while let Some(output) = self.group.poll_output() {
                 self.handle_group(output, now);

@@ -450,14 +450,15 @@ impl Group {
             .copied()
             .collect();
         let echoed = core::mem::take(&mut accepted.echoed);
+        let promise = self.shortened(promise);
+        let owed_until = echoed.into_iter().map(|(id, at)| (id, at + promise)).collect();
         let primary = primary && self.note_formed(view);
         self.view = Some(InstalledView {
             id: view,
             members: members.clone(),
             at: now,
             primary,
-            promise,
-            echoed,
+            owed_until,
         });
         self.renew_lease(now);
         self.wanted_since = None;

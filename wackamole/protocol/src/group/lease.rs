@@ -6,7 +6,6 @@
 
 use crate::config::Partition;
 use crate::event::LinkState;
-use crate::id::NodeId;
 use crate::time::{Duration, Instant};
 
 use super::peer::Peer;
@@ -53,21 +52,13 @@ impl Group {
     /// Remembers whose promise ended in silence.
     fn note_lapses(&mut self, now: Instant) {
         let Some(view) = &self.view else { return };
-        let lapses: Vec<(NodeId, bool)> = view
-            .members
-            .keys()
-            .filter_map(|id| {
-                let peer = self.peers.get(id)?;
-                let runs = self.promise_end(peer, view).is_some_and(|end| now < end);
-                let silent =
-                    peer.link_state == LinkState::Silent || peer.is_suspect(&self.timing, now);
-                Some((*id, !runs && (silent || peer.lapsed)))
-            })
-            .collect();
-        for (id, lapsed) in lapses {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.lapsed = lapsed;
+        for (id, peer) in &mut self.peers {
+            if !view.members.contains_key(id) {
+                continue;
             }
+            let runs = promise_end(peer, view).is_some_and(|end| now < end);
+            let silent = peer.link_state == LinkState::Silent || peer.is_suspect(&self.timing, now);
+            peer.lapsed = !runs && (silent || peer.lapsed);
         }
     }
 
@@ -104,7 +95,7 @@ impl Group {
                 && !peer.lapsed
                 && !peer.is_suspect(&self.timing, now)
         };
-        let end = |peer: &Peer| self.promise_end(peer, view);
+        let end = |peer: &Peer| promise_end(peer, view);
         if let Some(end) = members().filter(in_contact).filter_map(end).min() {
             return end;
         }
@@ -137,7 +128,7 @@ impl Group {
                 }
                 let peer = self.peers.get(id)?;
                 let present = peer.incarnation == Some(*incarnation) && !peer.has_left();
-                Some((self.promise_end(peer, view).filter(|_| present)?, *id))
+                Some((promise_end(peer, view).filter(|_| present)?, *id))
             })
             .collect();
         ends.sort_unstable();
@@ -150,11 +141,9 @@ impl Group {
         }
         Instant::ORIGIN
     }
+}
 
-    /// When the peer's promise to us ends at the earliest, by our clock.
-    fn promise_end(&self, peer: &Peer, view: &InstalledView) -> Option<Instant> {
-        // Whoever accepted the view owes us as much from what it had heard of us until then, told or not.
-        let with_the_view = view.echoed.get(&peer.id).map(|&at| at + self.shortened(view.promise));
-        peer.promised_until.max(with_the_view)
-    }
+/// When the peer's promise to us ends at the earliest, by our clock.
+fn promise_end(peer: &Peer, view: &InstalledView) -> Option<Instant> {
+    peer.promised_until.max(view.owed_until.get(&peer.id).copied())
 }

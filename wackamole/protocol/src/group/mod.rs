@@ -129,10 +129,8 @@ pub(crate) struct InstalledView {
     pub(crate) at: Instant,
     /// It may hold VIPs.
     pub(crate) primary: bool,
-    /// The shortest promise that any member makes.
-    pub(crate) promise: Duration,
-    /// When we sent the latest that each member had echoed by the time we accepted the view.
-    pub(crate) echoed: BTreeMap<NodeId, Instant>,
+    /// Until when each member owes us, by our clock, from what it had heard of us when it accepted the view, told or not.
+    pub(crate) owed_until: BTreeMap<NodeId, Instant>,
 }
 
 /// The engine of one node.
@@ -303,7 +301,7 @@ impl Group {
         }
         match body {
             Body::Heartbeat(heartbeat) => {
-                self.handle_heartbeat(header.from, &heartbeat, now);
+                self.handle_heartbeat(header.from, heartbeat, now);
                 self.send_echo(header.from, now);
             }
             Body::Echo(echo) => self.handle_echo(header.from, &echo, now),
@@ -336,11 +334,10 @@ impl Group {
         }
     }
 
-    fn handle_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat, now: Instant) {
+    fn handle_heartbeat(&mut self, from: NodeId, mut heartbeat: Heartbeat, now: Instant) {
         self.epoch = self.epoch.max(heartbeat.accepted.epoch).max(heartbeat.view.epoch);
         let (me, incarnation) = (self.me, self.incarnation);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        let mut heartbeat = heartbeat.clone();
         // What is said of an earlier start of ours is not said of us.
         heartbeat.echoes.retain(|echo| echo.peer != me || echo.incarnation == incarnation);
         if peer.handle_row(&heartbeat, now) {

@@ -259,25 +259,16 @@ impl Peer {
         self.view_at = Some(now);
         self.accepted = self.accepted.max(heartbeat.accepted);
         self.interval = Some(Duration::from_micros(heartbeat.interval_us.into()));
-        let mut row = BTreeMap::new();
+        for (node, entry) in &mut self.row {
+            if heartbeat.echoes.iter().all(|echo| echo.peer != *node) {
+                changed |= entry.heard || entry.in_view;
+                let since = if entry.heard { now } else { entry.since };
+                *entry = RowEntry { heard: false, in_view: false, since };
+            }
+        }
         for echo in &heartbeat.echoes {
-            let before = self.row.get(&echo.peer);
-            let since = match before {
-                Some(entry) if entry.heard == echo.heard => entry.since,
-                Some(_) | None => now,
-            };
-            let entry = RowEntry { heard: echo.heard, in_view: echo.in_view, since };
-            changed |= before.is_none_or(|b| (b.heard, b.in_view) != (entry.heard, entry.in_view));
-            row.insert(echo.peer, entry);
+            changed |= self.set_row_entry(echo, now);
         }
-        for (&node, before) in &self.row {
-            row.entry(node).or_insert_with(|| {
-                changed |= before.heard || before.in_view;
-                let since = if before.heard { now } else { before.since };
-                RowEntry { heard: false, in_view: false, since }
-            });
-        }
-        self.row = row;
         changed
     }
 
@@ -296,12 +287,21 @@ impl Peer {
             self.promised_at = self.promised_at.max(sent_at);
             self.promised_until = self.promised_until.max(sent_at.map(|at| at + promise));
         }
-        let before = self.row.get(&echo.peer).copied();
-        let since = match before {
-            Some(entry) if entry.heard == echo.heard => entry.since,
-            Some(_) | None => now,
-        };
-        self.row.insert(echo.peer, RowEntry { heard: echo.heard, in_view: echo.in_view, since });
-        before.is_none_or(|b| (b.heard, b.in_view) != (echo.heard, echo.in_view))
+        self.set_row_entry(echo, now)
+    }
+
+    /// What the peer says of one node. Returns whether that is new.
+    fn set_row_entry(&mut self, echo: &PeerEcho, now: Instant) -> bool {
+        let mut new = false;
+        let entry = self.row.entry(echo.peer).or_insert_with(|| {
+            new = true;
+            RowEntry { heard: echo.heard, in_view: echo.in_view, since: now }
+        });
+        if entry.heard != echo.heard {
+            (new, entry.since) = (true, now);
+        }
+        new |= entry.in_view != echo.in_view;
+        (entry.heard, entry.in_view) = (echo.heard, echo.in_view);
+        new
     }
 }

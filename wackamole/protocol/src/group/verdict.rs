@@ -85,7 +85,13 @@ impl Group {
 
     /// Lets go of a view that the others have left behind.
     fn doubt_own_view(&mut self, now: Instant) {
-        let Some(view) = self.view.clone() else { return };
+        if let Some(why) = self.why_to_let_go(now) {
+            self.lose_view(why, now);
+        }
+    }
+
+    fn why_to_let_go(&self, now: Instant) -> Option<&'static str> {
+        let view = self.view.as_ref()?;
         let others: Vec<_> = view
             .members
             .iter()
@@ -100,12 +106,10 @@ impl Group {
                 && peer.view > view.id
                 && !peer.row.get(&self.me).is_some_and(|entry| entry.in_view)
         }) {
-            self.lose_view("a member is in a newer view without this node", now);
-            return;
+            return Some("a member is in a newer view without this node");
         }
         if self.is_outranked(now) {
-            self.lose_view("a better view is in reach that cannot take this node in", now);
-            return;
+            return Some("a better view is in reach that cannot take this node in");
         }
         // docs/protocol.md, "Letting go". A member that hears us and promises nothing is about to drop us. One that does
         // not hear us counts only if nobody else promises anything: of two that do not hear each other one stays.
@@ -123,9 +127,8 @@ impl Group {
             |peer: &Peer| peer.link_state != LinkState::Silent && peer.echo_is_stale(timing);
         let dropped = others.iter().copied().filter(is_over).any(|peer| is_dropped_by(&peer));
         let denied = others.iter().all(is_over) && others.iter().any(|peer| is_denied_by(peer));
-        if dropped || denied {
-            self.lose_view("the members that are heard promise this node nothing any more", now);
-        }
+        let why = "the members that are heard promise this node nothing any more";
+        (dropped || denied).then_some(why)
     }
 
     /// Whether we are linked to somebody in another view that is better than ours, and for so long that the two should
@@ -235,13 +238,20 @@ impl Group {
 
     /// The best set among `nodes`, which are in rank order and contain this one.
     fn best_of(&self, nodes: &[NodeId], now: Instant) -> BTreeSet<NodeId> {
-        let mut matrix = Matrix::new(nodes.iter().map(|&id| (id, self.is_present(id))));
+        let mut broken = Vec::new();
         for (a, &first) in nodes.iter().enumerate() {
             for (b, &second) in nodes.iter().enumerate().skip(a + 1) {
                 if !self.pair_is_usable(first, second, now) {
-                    matrix.break_pair(a, b);
+                    broken.push((a, b));
                 }
             }
+        }
+        if broken.is_empty() {
+            return nodes.iter().copied().collect();
+        }
+        let mut matrix = Matrix::new(nodes.iter().map(|&id| (id, self.is_present(id))));
+        for (a, b) in broken {
+            matrix.break_pair(a, b);
         }
         matrix.best_with(nodes.iter().position(|&id| id == self.me).unwrap_or(0))
     }
