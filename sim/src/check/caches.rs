@@ -62,9 +62,12 @@ impl Check for Caches {
                     *cell = None;
                     continue;
                 };
-                // A dead daemon's kernel answers whoever asks, but announces nothing.
+                // A dead daemon's kernel answers whoever asks, but announces nothing. Nor does one that its hypervisor had stopped,
+                // and that still has what was left of its lease.
                 let right = glance.segment.clients.believes(client, vip) == Some(holder);
-                if right || !glance.attends(holder) {
+                let thawed = glance.segment.thawed[holder]
+                    .is_some_and(|at| glance.now <= at + glance.scenario.timing.failure_timeout);
+                if right || thawed || !glance.attends(holder) {
                     *cell = None;
                     continue;
                 }

@@ -10,15 +10,20 @@
 
 use std::collections::BTreeSet;
 
+use wackamole::reconcile::put_back_after;
 use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
 use super::primary::Primary;
 use super::{Check, Findings, Glance};
 use crate::engine::TICK;
+use crate::journal::{KernelChange, What};
 
 /// Nodes mature by themselves: that makes no change.
 const NOW_AND_THEN: Duration = Duration::from_millis(100);
+
+/// Held for so long, an address that is deleted is put back as fast as the first time.
+const STABLE: Duration = Duration::from_secs(60);
 
 /// The checker.
 pub struct Coverage {
@@ -27,6 +32,8 @@ pub struct Coverage {
     gaps: Vec<Option<Gap>>,
     primary: Primary,
     look_again: bool,
+    /// By VIP: when its addresses were deleted by hand. They are put back more and more slowly.
+    deleted: Vec<Vec<Duration>>,
     /// It was told that a component serves which the witness has vetoed.
     told_of_veto: bool,
 }
@@ -45,8 +52,15 @@ impl Coverage {
             gaps: vec![None; nodes * vips],
             primary: Primary::default(),
             look_again: false,
+            deleted: vec![Vec::new(); vips],
             told_of_veto: false,
         }
+    }
+
+    /// How long whoever deletes a VIP's addresses by hand again and again may keep them away.
+    fn put_back_within(&self, vip: usize, now: Duration) -> Duration {
+        let lately = self.deleted[vip].iter().filter(|&&at| now <= at + STABLE).count();
+        lately.checked_sub(1).map_or(Duration::ZERO, |before| put_back_after(before as u32))
     }
 
     /// A witness that disqualifies a component empties it.
@@ -74,11 +88,18 @@ impl Coverage {
 
 impl Check for Coverage {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        for entry in glance.fresh {
+            if let What::Kernel { vip, change: KernelChange::Deleted, .. } = entry.what {
+                self.deleted[vip].push(entry.at);
+            }
+        }
         let now_and_then = glance.now.as_millis().is_multiple_of(NOW_AND_THEN.as_millis());
         if !glance.changed && !self.look_again && !now_and_then {
             return;
         }
         self.look_again = false;
+        let put_back: Vec<Duration> =
+            (0..self.vips).map(|vip| self.put_back_within(vip, glance.now)).collect();
         let component = glance.connectivity.components();
         let (kernels, lan) = (&glance.segment.kernels, &glance.segment.lan);
         let policy = glance.scenario.safety.partition;
@@ -121,8 +142,9 @@ impl Check for Coverage {
                 }
                 self.look_again = true;
                 let gap = cell.get_or_insert(Gap { since: glance.now, told: false });
-                let overdue = glance.now > gap.since + glance.bounds.handover + inquiry;
-                if overdue && glance.calm_for() > glance.bounds.cover && !gap.told {
+                let put_back = put_back[vip];
+                let overdue = glance.now > gap.since + glance.bounds.handover + inquiry + put_back;
+                if overdue && glance.calm_for() > glance.bounds.cover + put_back && !gap.told {
                     gap.told = true;
                     let names: Vec<_> = members().map(|node| glance.node(node)).collect();
                     let text = format!(

@@ -430,12 +430,20 @@ impl Exclusivity {
     }
 }
 
+/// What is held is announced again after so long at the latest.
+const REPEATED: Duration = Duration::from_secs(100);
+
 /// A machine that its hypervisor had stopped goes on: outside the assumptions of P1, and bounded.
 fn thawed(x: usize, y: usize, began: Duration, glance: &Glance<'_>) -> Option<Verdict> {
     let until = |node: usize| {
         let thawed = glance.segment.thawed[node].filter(|&at| began >= at)?;
         let lease = glance.scenario.timing.failure_timeout;
-        let bound = if glance.attends(node) { glance.bounds.merge } else { lease };
+        // Two that cannot tell each other find out when one of them repeats its announcements.
+        let bound = match glance.attends(node) {
+            true if glance.segment.links.two_way(x, y) => glance.bounds.merge,
+            true => REPEATED + glance.bounds.merge,
+            false => lease,
+        };
         let until = glance.deadline(thawed, bound);
         (began <= until).then_some(until)
     };

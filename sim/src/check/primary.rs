@@ -40,8 +40,12 @@ impl Primary {
         let components = components(glance);
         let calm = glance.calm_for() > glance.bounds.cover;
         let enough = |set: &&Set| set.len() >= glance.scenario.safety.min_quorum;
+        // Where some hear each other in one direction only, any part of the component may become primary: also one that is larger and
+        // must not, as members agree on the largest view that they can have before they ask who was in the last primary.
+        let links = &glance.segment.links;
+        let clique = |set: &Set| set.iter().all(|&a| set.iter().all(|&b| links.two_way(a, b)));
         if glance.scenario.safety.quorum == QuorumKind::Static {
-            let most = |set: &&Set| set.len() * 2 > all.len();
+            let most = |set: &&Set| set.len() * 2 > all.len() && clique(set);
             let allowed = |set: &&Set| set.len() == all.len() || proposes(set, glance);
             return components.iter().filter(most).filter(allowed).find(enough).cloned();
         }
@@ -56,10 +60,6 @@ impl Primary {
             self.spread(&components, glance);
             self.seen.clone_from(&components);
         }
-        // Where some hear each other in one direction only, any part of the component may become primary: also one that is larger and
-        // must not, as members agree on the largest view that they can have before they ask who was in the last primary.
-        let links = &glance.segment.links;
-        let clique = |set: &Set| set.iter().all(|&a| set.iter().all(|&b| links.two_way(a, b)));
         let two_way = components.iter().all(clique);
         if !two_way {
             self.candidates.clear();
