@@ -9,10 +9,12 @@
 //!
 //! One seed determines everything, to the byte. docs/simulation.md tells how to use it.
 
+pub mod account;
 pub mod addresses;
 pub mod air;
 pub mod bounds;
 pub mod check;
+pub mod chronicle;
 pub mod clients;
 pub mod clock;
 pub mod connectivity;
@@ -38,5 +40,6 @@ pub mod segment;
 pub mod shrink;
 pub mod signs;
 pub mod stopwatch;
+pub mod story;
 pub mod sweep;
 pub mod world;

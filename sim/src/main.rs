@@ -220,7 +220,7 @@ fn show(scenarios: &[Scenario], seed: u64, options: &Run) -> anyhow::Result<bool
         let outcome = world::run(scenario, seed, options.datagrams);
         let narrator = Narrator::new(scenario);
         if options.trace {
-            print(&narrator.trace(&outcome.entries))?;
+            print(&narrator.trace(&outcome.entries, &outcome.chronicle))?;
         }
         print(&format!("{}\n{}", scenario.title, narrator.timeline(&outcome.entries)))?;
         if let Some(file) = &options.timeline {
