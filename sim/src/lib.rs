@@ -5,7 +5,8 @@
 //! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`] with their [`fences`], frames on the [`air`], [`signs`] of
 //!   life, [`clients`], and the [`journal`] of what happened;
 //! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
-//! - [`sweep`] runs many seeds, [`report`], [`narrate`] and [`picture`] show what came of them.
+//! - [`sweep`] runs many seeds, [`report`] and [`narrate`] tell what came of them; a [`story`] is a run as plain data, with an
+//!   [`account`] in plain language and what the [`chronicle`] noted, and a [`page`] draws it; [`pages`] writes many.
 //!
 //! One seed determines everything, to the byte. docs/simulation.md tells how to use it.
 
@@ -30,8 +31,9 @@ pub mod machine;
 pub mod narrate;
 pub mod netem;
 pub mod network;
+pub mod page;
+pub mod pages;
 pub mod panics;
-pub mod picture;
 pub mod reach;
 pub mod report;
 pub mod rng;
