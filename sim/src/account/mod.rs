@@ -107,7 +107,7 @@ fn kept(facts: &Facts<'_>) -> Account {
         many => format!("{many} faults"),
     };
     let dark = match &worst {
-        Some(worst) => format!(" {}", worst.headline),
+        Some(worst) => format!(" The longest time without an answer: {}", worst.headline),
         None if story.clients.is_empty() => String::new(),
         None => " No client was ever without an answer.".to_owned(),
     };
@@ -128,7 +128,7 @@ fn kept(facts: &Facts<'_>) -> Account {
     chapters.push(chapter("The longest overlap, which was allowed", allowed));
     chapters.push(moves(facts));
     chapters.retain(|chapter| !chapter.lines.is_empty());
-    let at = overlap.map(|overlap| overlap.at).or(worst.map(|worst| worst.at));
+    let at = worst.map(|worst| worst.at).or(overlap.map(|overlap| overlap.at));
     Account {
         broken: 0,
         headline: format!("Every promise was kept. {count}; {moved}.{dark}"),

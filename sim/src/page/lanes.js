@@ -1,6 +1,6 @@
 // The lanes of VIPs and machines. Only what can be seen is drawn, and what is narrower than a pixel once.
 const VIP_BAR = 17;
-const SEEN = 6;
+const SEEN = S.clients.length > 1 ? 9 : 6;
 const NODE_BAR = 15;
 const VIEW_BAR = 14;
 const GAP = 9;
@@ -88,7 +88,9 @@ function drawVip(row) {
     const [a, b] = span.nodes.map(nodeName);
     const kind = span.excuse === null ? "forbidden" : "allowed";
     const why = span.excuse === null ? "nothing allows it" : `allowed for a while: ${span.excuse}`;
-    return rect(left, y - 1, Math.max(width, 2.5), VIP_BAR + 2, `class="overlap ${kind}"${tip(`${a} and ${b} both answer for ${vip.name}`, between(span), why)}`);
+    const both = `${a} + ${b}`;
+    const label = fits(both, width) ? `<rect x="${left + width / 2 - both.length * 3.4 - 4}" y="${y + 2}" width="${both.length * 6.8 + 8}" height="${VIP_BAR - 4}" rx="4" class="pill" pointer-events="none"/><text x="${left + width / 2}" y="${y + 12.5}" text-anchor="middle" class="both" pointer-events="none">${safe(both)}</text>` : "";
+    return rect(left, y - 1, Math.max(width, 2.5), VIP_BAR + 2, `class="overlap ${kind}"${tip(`${a} and ${b} both answer for ${vip.name}`, between(span), why)}`) + label;
   }, false);
   S.clients.forEach((client, index) => {
     const top = y + VIP_BAR + 2 + index * (SEEN + 1);
@@ -181,7 +183,7 @@ function drawNames() {
     const small = (text, y) => `<text x="${view.left - 7}" y="${y}" text-anchor="end" class="tiny">${safe(text)}</text>`;
     if (row.kind === "vip") {
       S.clients.forEach((client, index) => {
-        if (SEEN >= 6 && S.clients.length <= 4) out += small(shorten(client, 74, 5), row.y + VIP_BAR + 7.5 + index * (SEEN + 1));
+        if (SEEN >= 6 && S.clients.length <= 4) out += small(shorten(client, 74, 5), row.y + VIP_BAR + SEEN + 1 + index * (SEEN + 1));
       });
     } else {
       out += small("view", row.y + NODE_BAR + 10);
@@ -193,7 +195,7 @@ function drawNames() {
 }
 
 const PATTERNS = `<defs>
-<pattern id="hatch-red" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="3.2" height="7" fill="var(--red)"/><rect x="3.2" width="3.8" height="7" fill="#fff" fill-opacity=".75"/></pattern>
+<pattern id="hatch-red" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="3" height="7" fill="var(--red)"/><rect x="3" width="1.4" height="7" fill="var(--card)"/></pattern>
 <pattern id="hatch-amber" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="6" height="6" fill="var(--amber)" fill-opacity=".14"/><rect width="2" height="6" fill="var(--amber)" fill-opacity=".5"/></pattern>
 <pattern id="hatch-frozen" width="6" height="6" patternUnits="userSpaceOnUse"><rect width="6" height="6" fill="var(--soft)" fill-opacity=".12"/><path d="M0 3h6M3 0v6" stroke="var(--soft)" stroke-opacity=".5"/></pattern>
 </defs>`;

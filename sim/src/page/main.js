@@ -29,7 +29,7 @@ function draw() {
   }
   drawn += drawMessages() + drawMarks();
   size(lanes, lanesHeight);
-  lanes.innerHTML = `${PATTERNS}${clip}${drawNames()}<g clip-path="url(#plot)">${drawn}</g><line id="cross" class="cross" y1="0" y2="${lanesHeight}" visibility="hidden"/>`;
+  lanes.innerHTML = `${PATTERNS}${clip}<g clip-path="url(#plot)">${drawn}</g>${drawNames()}<line id="cross" class="cross" y1="0" y2="${lanesHeight}" visibility="hidden"/>`;
   const head = drawHead();
   size($("head"), head.height);
   $("head").innerHTML = `${head.out}<text id="cross-time" class="axis" y="${head.height - 7}" visibility="hidden"></text>`;
@@ -284,6 +284,7 @@ addEventListener("hashchange", () => {
 });
 addEventListener("resize", fit);
 addEventListener("beforeprint", () => {
+  document.querySelector("details").open = true;
   view.width = 1000;
   draw();
 });

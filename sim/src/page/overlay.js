@@ -67,7 +67,7 @@ function drawMessages() {
       out += `<path d="${way}" class="hit"${tip(`${kinds[kind]}: ${nodeName(from)} → ${nodeName(to)}`, `${seconds(left, 4)} – ${seconds(arrives, 4)} s`, text, lost ? "lost on the wire" : "")}/>`;
     }
   }
-  return `<defs><marker id="arrow" viewBox="0 0 6 6" refX="5.5" refY="3" markerWidth="6" markerHeight="6" orient="auto"><path d="M0 .5L6 3L0 5.5z" fill="context-stroke"/></marker></defs>${out}`;
+  return `<defs><marker id="arrow" viewBox="0 0 6 6" refX="5.5" refY="3" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 .5L6 3L0 5.5z" fill="context-stroke"/></marker></defs>${out}`;
 }
 let messageNote = "";
 
@@ -75,7 +75,7 @@ let messageNote = "";
 function drawHead() {
   const { at, digits } = ticks(90);
   const labels = S.marks.filter(inWindow);
-  const ends = new Array(LABEL_ROWS).fill(-1);
+  const rowsOfLabels = new Array(LABEL_ROWS).fill(0);
   let used = 0;
   let out = "";
   const placed = [];
@@ -84,17 +84,19 @@ function drawHead() {
   for (const mark of [...broken.slice(0, 1), ...labels.filter((m) => m !== broken[0])]) {
     const left = x(mark.at);
     const text = mark.broken ? `✗ ${mark.text}` : mark.text;
-    const label = text.length > 46 ? `${text.slice(0, 45)}…` : text;
-    const width = label.length * 5.9 + 12;
-    const flip = left + width > view.width - 4;
-    const begin = flip ? left - width : left;
-    const row = ends.findIndex((_, index) => placed.every((p) => p.row !== index || p.end < begin || p.begin > begin + width));
-    if (row < 0 || begin < 0) {
-      placed.push({ row: -1, mark, left });
-      continue;
-    }
-    used = Math.max(used, row + 1);
-    placed.push({ row, begin, end: begin + width, mark, left, label, flip });
+    // A shorter label where a long one has no room.
+    const place = (room) => {
+      const label = text.length > room ? `${text.slice(0, room - 1)}…` : text;
+      const width = label.length * (mark.broken ? 6.4 : 5.9) + 12;
+      const flip = left + width > view.width - 4;
+      const begin = flip ? left - width : left;
+      const free = (_, index) => placed.every((p) => p.row !== index || p.end < begin || p.begin > begin + width);
+      const row = begin < 0 ? -1 : rowsOfLabels.findIndex(free);
+      return row < 0 ? null : { row, begin, end: begin + width, mark, left, label, flip };
+    };
+    const found = (mark.broken ? [110, 64, 40, 24] : [46, 28]).reduce((found, room) => found || place(room), null);
+    placed.push(found || { row: -1, mark, left });
+    if (found) used = Math.max(used, found.row + 1);
   }
   const height = 22 + used * LABEL_HEIGHT;
   for (const { row, mark, left, label, flip } of placed) {

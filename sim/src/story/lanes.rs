@@ -101,12 +101,18 @@ fn detail(spec: &crate::scenario::NodeSpec) -> String {
 }
 
 fn states(source: &Source<'_>, node: usize) -> Vec<StateSpan> {
+    let touches = |what: &What| matches!(what, What::Fault { nodes, .. } if nodes.contains(&node));
+    let faults = source.entries.iter().filter(|entry| touches(&entry.what));
+    let faults: Vec<Micros> = faults.map(|entry| micros(entry.at)).collect();
     let mut spans = Spans::new(Doing::Off);
     for change in &source.changes {
         if let State::Doing { node: who, doing } = change.to
             && who == node
         {
-            spans.turn(micros(change.at), doing);
+            // What a fault did is noticed at the end of its tick.
+            let at = micros(change.at);
+            let fault = faults.iter().rev().find(|fault| **fault <= at && at <= **fault + TICK);
+            spans.turn(*fault.unwrap_or(&at), doing);
         }
     }
     spans.finish(source.end(), |doing| (word(doing), doing.phrase()))
@@ -337,6 +343,12 @@ fn held(source: &Source<'_>, vip: usize) -> Vec<HeldSpan> {
             let mut silent_from = from;
             for &[begins, ends] in &answering {
                 if ends <= from || begins >= to.max(from + TICK) {
+                    continue;
+                }
+                // The looks are a tick apart; the journal knows better.
+                let begins = if begins.abs_diff(from) <= TICK { from } else { begins };
+                let ends = if ends.abs_diff(to) <= TICK { to } else { ends };
+                if begins >= ends {
                     continue;
                 }
                 let span = |from: Micros, to: Micros, answers| HeldSpan {
