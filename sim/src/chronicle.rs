@@ -151,7 +151,13 @@ impl Chronicle {
         }
     }
 
-    /// All changes by time.
+    /// The same with its changes by time; what was noted of one instant stays in that order.
+    pub fn sorted(mut self) -> Self {
+        self.changes.sort_by_key(|change| change.at);
+        self
+    }
+
+    /// All changes; by time in what came of a run.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -176,24 +182,26 @@ impl Chronicle {
     /// Notes what is otherwise than at the last look. Address tables and clients are looked at only if `changed`.
     pub fn look(&mut self, now: Duration, changed: bool, scene: &Scene<'_>) {
         let Self { changes, answers, doing, watches, leases, seen } = self;
-        let mut note = |to| changes.push(Change { at: now, to });
         for node in 0..doing.len() {
             let does = does(node, scene);
             if std::mem::replace(&mut doing[node], does) != does {
-                note(State::Doing { node, doing: does });
+                changes.push(Change { at: now, to: State::Doing { node, doing: does } });
             }
             let watch = scene.fences.watch(node);
             if std::mem::replace(&mut watches[node], watch) != watch {
-                note(State::Guardian { node, watch });
+                changes.push(Change { at: now, to: State::Guardian { node, watch } });
             }
             if leases[node].runs && !scene.fences.leased(now, node) {
                 leases[node].runs = false;
-                note(State::LeaseOver { node });
+                // It ends between two looks, and where there is no gate nobody has to look just then.
+                let at = scene.fences.lease_end(node).map_or(now, |end| end.min(now));
+                changes.push(Change { at, to: State::LeaseOver { node } });
             }
         }
         if !changed {
             return;
         }
+        let mut note = |to| changes.push(Change { at: now, to });
         let vips = scene.kernels.vips();
         for (index, answered) in answers.iter_mut().enumerate() {
             let (node, vip) = (index / vips, index % vips);

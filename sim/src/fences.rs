@@ -189,6 +189,11 @@ impl Fences {
         Some(self.machines[node].oscillator.get().true_time(until.since_origin()))
     }
 
+    /// When the lease that the daemon told last is over, or was.
+    pub fn lease_end(&self, node: usize) -> Option<Duration> {
+        self.over_at(node, self.machines[node].lease)
+    }
+
     /// What the guardian is doing.
     pub fn watch(&self, node: usize) -> Watch {
         match self.machines[node].guardian {

@@ -329,7 +329,7 @@ impl<'a> World<'a> {
         Outcome {
             seed: self.seed,
             entries: std::mem::take(&mut segment.journal).into_sorted(),
-            chronicle: std::mem::take(&mut segment.chronicle),
+            chronicle: std::mem::take(&mut segment.chronicle).sorted(),
             interruptions: segment.clients.interruptions().to_vec(),
             measurements,
             simulated: now,

@@ -1,6 +1,6 @@
 //! A client got no answer, or nobody held a VIP: who answered before, what ended that, and who took over when.
 
-use super::facts::{Facts, Lease, TICK, cause, loss, mentions};
+use super::facts::{ANSWERS_AGAIN, Facts, Lease, TICK, cause, loss, mentions};
 use super::{Matter, length, sentence, time};
 use crate::story::{Mark, Micros, SeenSpan, Sentence};
 
@@ -67,7 +67,7 @@ fn matter(facts: &Facts<'_>, dark: &Dark<'_>) -> Matter {
         time(from),
         because.join(", and ")
     );
-    Matter { at: from, headline, nodes, vip: Some(dark.vip), why }
+    Matter { at: from, lasted: to - from, headline, nodes, vip: Some(dark.vip), why }
 }
 
 /// How a machine came to answer no more.
@@ -97,7 +97,9 @@ fn lost(facts: &Facts<'_>, vip: usize, node: usize, at: Micros) -> Sentence {
             } else {
                 format!(", {phrase} since {},", time(since))
             };
-            let after = fault
+            // What stopped a daemon is told with the state.
+            let after = fault.filter(|_| state.is_empty());
+            let after = after
                 .map_or(String::new(), |fault| format!(" ({} at {})", fault.text, time(fault.at)));
             format!("{name}{state} no longer answered: {how}{after}")
         }
@@ -149,10 +151,14 @@ fn regained(facts: &Facts<'_>, dark: &Dark<'_>) -> Vec<Sentence> {
             ),
         ));
     }
-    lines.push(sentence(
-        span.from,
-        format!("{name} took over at {} because {}", time(span.from), cause(span)),
-    ));
+    let again = after == dark.before;
+    let verb = if again { "answered again" } else { "took over" };
+    let cause = cause(span);
+    let because = match again && cause == ANSWERS_AGAIN {
+        true => String::new(),
+        false => format!(" because {cause}"),
+    };
+    lines.push(sentence(span.from, format!("{name} {verb} at {}{because}", time(span.from))));
     if to > span.from + 5 * TICK {
         lines.push(sentence(to, format!("the client heard of it only at {}", time(to))));
     }
@@ -213,6 +219,7 @@ pub(super) fn uncovered(facts: &Facts<'_>, at: Micros, vip: usize) -> Matter {
     nodes.dedup();
     Matter {
         at,
+        lasted: 0,
         headline,
         nodes: if answering.is_empty() { Vec::new() } else { nodes },
         vip: Some(vip),

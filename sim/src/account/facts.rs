@@ -29,6 +29,8 @@ pub(super) enum Lease {
     Runs(Micros),
     /// It was over since then.
     Over(Micros),
+    /// It was given back then, or went with the power or the daemon.
+    Given(Micros),
     /// Nothing of the kind was ever told.
     Never,
 }
@@ -65,7 +67,7 @@ impl Facts<'_> {
             return Lease::Never;
         };
         if span.to <= at {
-            return Lease::Over(span.to);
+            return if span.ended { Lease::Given(span.to) } else { Lease::Over(span.to) };
         }
         // What came of a lease is known better afterwards than when it was told.
         let told = span.told.iter().rev().find(|[told, _]| *told <= at);
@@ -106,6 +108,18 @@ impl Facts<'_> {
         nodes.is_empty() || mark.nodes.is_empty() || mark.nodes.iter().any(|n| nodes.contains(n))
     }
 
+    /// The faults, without the first start of each machine.
+    pub(super) fn faults(&self) -> Vec<&Mark> {
+        let ran = |node: usize, at: Micros| {
+            let states = &self.story.nodes[node].states;
+            states.iter().any(|span| span.from < at && span.state != "off")
+        };
+        let first = |mark: &Mark| {
+            mark.text.starts_with("start: ") && !mark.nodes.iter().any(|&node| ran(node, mark.at))
+        };
+        self.story.marks.iter().filter(|mark| !mark.broken && !first(mark)).collect()
+    }
+
     /// The last fault that concerned a node, or the network, within some time before a moment.
     pub(super) fn last_fault(&self, nodes: &[usize], at: Micros, within: Micros) -> Option<&Mark> {
         let marks = self.story.marks.iter().rev().filter(|mark| !mark.broken);
@@ -115,7 +129,7 @@ impl Facts<'_> {
 
     /// The last faults that touched these nodes or the network.
     pub(super) fn faults_before(&self, at: Micros, nodes: &[usize]) -> Vec<Sentence> {
-        let marks = self.story.marks.iter().rev().filter(|mark| !mark.broken && mark.at <= at);
+        let marks = self.faults().into_iter().rev().filter(|mark| mark.at <= at);
         let near = marks.filter(|m| m.at + FAULTS_WITHIN >= at && Self::concerns(m, nodes));
         let mut lines: Vec<Sentence> = near
             .take(FAULTS_MAX)
@@ -186,6 +200,7 @@ impl Facts<'_> {
         let lease = match self.lease(node, at) {
             Lease::Runs(until) => format!("until {}", time(until)),
             Lease::Over(since) => format!("over since {}", time(since)),
+            Lease::Given(since) => format!("given back at {}", time(since)),
             Lease::Never => "none".to_owned(),
         };
         let shut = lane.shut.iter().any(|[from, to]| *from <= at && at < *to);
@@ -237,10 +252,13 @@ impl Facts<'_> {
     }
 }
 
+/// What is said where nothing was taken.
+pub(super) const ANSWERS_AGAIN: &str = "its holder answers again";
+
 /// Why a machine took a VIP, in the words of its daemon.
 pub(super) fn cause(span: &HeldSpan) -> String {
     let reason = span.text.split("; ").find_map(|part| part.strip_prefix("taken because "));
-    reason.unwrap_or("its holder answers again").to_owned()
+    reason.unwrap_or(ANSWERS_AGAIN).to_owned()
 }
 
 /// How a machine lost a VIP; empty if it did not.

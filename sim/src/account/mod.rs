@@ -26,6 +26,8 @@ const EVENTS_MAX: usize = 14;
 /// What an account is about.
 struct Matter {
     at: Micros,
+    /// How long it lasted, if it did.
+    lasted: Micros,
     headline: String,
     /// Whom it concerns; everybody if nobody.
     nodes: Vec<usize>,
@@ -88,6 +90,7 @@ fn matter(facts: &Facts<'_>, first: &Mark) -> Matter {
         let nodes = facts.named(&first.text);
         Matter {
             at: first.at,
+            lasted: 0,
             headline: format!("At {} a promise was broken: {}.", time(first.at), first.text),
             why: facts.nothing_known(first.at, &nodes),
             nodes,
@@ -98,7 +101,7 @@ fn matter(facts: &Facts<'_>, first: &Mark) -> Matter {
 
 fn kept(facts: &Facts<'_>) -> Account {
     let story = facts.story;
-    let faults: Vec<&Mark> = story.marks.iter().collect();
+    let faults = facts.faults();
     let worst = dark::worst(facts);
     let overlap = overlap::longest(facts);
     let count = match faults.len() {
@@ -128,10 +131,18 @@ fn kept(facts: &Facts<'_>) -> Account {
     chapters.push(chapter("The longest overlap, which was allowed", allowed));
     chapters.push(moves(facts));
     chapters.retain(|chapter| !chapter.lines.is_empty());
-    let at = worst.map(|worst| worst.at).or(overlap.map(|overlap| overlap.at));
+    let both = overlap.as_ref().map_or_else(String::new, |overlap| {
+        format!(
+            " Two machines answered for one VIP for at most {}, as allowed.",
+            length(overlap.lasted)
+        )
+    });
+    // What lasted longer is what a reader wants to see first.
+    let about = worst.into_iter().chain(overlap).max_by_key(|matter| matter.lasted);
+    let at = about.map(|matter| matter.at);
     Account {
         broken: 0,
-        headline: format!("Every promise was kept. {count}; {moved}.{dark}"),
+        headline: format!("Every promise was kept. {count}; {moved}.{both}{dark}"),
         at,
         chapters,
         standings: at.map_or_else(Vec::new, |at| facts.standings(at)),

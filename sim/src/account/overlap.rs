@@ -37,7 +37,7 @@ fn matter(facts: &Facts<'_>, vip: usize, overlap: &OverlapSpan) -> Matter {
     let (first_name, second_name) = (facts.name(first), facts.name(second));
     let lease = match facts.lease(first, at) {
         Lease::Runs(until) => format!("while {first_name}'s lease ran until {}", time(until)),
-        Lease::Over(over) => {
+        Lease::Over(over) | Lease::Given(over) => {
             format!("while {first_name}, whose lease was over since {}, still answered", time(over))
         }
         Lease::Never => format!("while {first_name} answered for it too"),
@@ -74,7 +74,8 @@ fn matter(facts: &Facts<'_>, vip: usize, overlap: &OverlapSpan) -> Matter {
         time(at),
         facts.vip(vip)
     );
-    Matter { at, headline, nodes: vec![first, second], vip: Some(vip), why }
+    let lasted = overlap.to - at;
+    Matter { at, lasted, headline, nodes: vec![first, second], vip: Some(vip), why }
 }
 
 /// How it ended: who let go.

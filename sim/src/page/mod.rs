@@ -2,7 +2,7 @@
 //! it survives where scripts do not run; the chart and the table of events are drawn by the scripts from the story's JSON,
 //! which the page carries with it.
 //!
-//! Nothing here knows of the simulator.
+//! [`html`] knows nothing of the simulator; [`index`] is the table of a sweep.
 
 mod index;
 mod markup;

@@ -6,7 +6,7 @@ use wackamole_protocol::id::NodeId;
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
 
-use super::{Account, Fact, Micros, Story, events, lanes, messages};
+use super::{Account, Fact, Micros, Story, events, holdings, lanes, messages};
 use crate::account;
 use crate::chronicle::{Change, State};
 use crate::journal::{Entry, What};
@@ -73,7 +73,7 @@ pub fn story(scenario: &Scenario, outcome: &Outcome) -> Story {
         drift_allowed_ppm: scenario.safety.drift_ppm,
         account: Account::default(),
         nodes: lanes::nodes(&source),
-        vips: lanes::vips(&source),
+        vips: holdings::vips(&source),
         clients: scenario.clients.clone(),
         marks: events::marks(&source),
         events: events::events(&source),

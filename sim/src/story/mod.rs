@@ -6,9 +6,10 @@
 //! of the story. Serialised as JSON it is what the page carries with it.
 
 pub mod build;
-pub mod events;
-pub mod lanes;
-pub mod messages;
+mod events;
+mod holdings;
+mod lanes;
+mod messages;
 
 use serde::{Deserialize, Serialize};
 
