@@ -323,13 +323,15 @@ fn keep(
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     let Scenario { nodes, vips, .. } = &small.scenario;
     print(&format!(
-        "shrunk to {} faults, {} nodes and {} VIPs: {}\nreproduce: cargo xtask simulate {} --seed {} --trace",
+        "shrunk to {} faults, {} nodes and {} VIPs: {}\nreproduce: cargo xtask simulate {file} --seed {seed} --trace\n\
+         look at it: cargo xtask simulate {file} --seed {seed} --report {name}.html",
         small.faults(),
         nodes.len(),
         vips.len(),
         small.sentence,
-        file.display(),
-        small.seed
+        file = file.display(),
+        seed = small.seed,
+        name = file.file_stem().unwrap_or_default().display(),
     ))
 }
 

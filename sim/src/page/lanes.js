@@ -84,7 +84,15 @@ function drawVip(row) {
       return one;
     }).join("");
   });
-  out += drawSpans(vip.overlaps, (span, left, width) => {
+  // The machines' stretches begin when the address was added, an overlap at the look after that.
+  const overlaps = vip.overlaps.map((span) => {
+    const shared = vip.pieces.find((p) => p.holders.length > 1 && p.from <= span.from && span.from <= p.to && span.from - p.from <= 2000);
+    return shared ? { ...span, drawnFrom: shared.from } : span;
+  });
+  out += drawSpans(overlaps, (span, left, width) => {
+    const early = span.drawnFrom === undefined ? 0 : left - Math.max(x(span.drawnFrom), view.left);
+    left -= early;
+    width += early;
     const [a, b] = span.nodes.map(nodeName);
     const kind = span.excuse === null ? "forbidden" : "allowed";
     const why = span.excuse === null ? "nothing allows it" : `allowed for a while: ${span.excuse}`;

@@ -1,6 +1,6 @@
 // The window of time that is shown, and where it is on the screen.
 const NARROWEST = 2000;
-const RIGHT = 16;
+const RIGHT = 30;
 const view = { from: 0, to: S.end, width: 1200, left: 130, pin: null };
 
 const plotWidth = () => Math.max(100, view.width - view.left - RIGHT);

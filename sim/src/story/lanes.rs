@@ -24,7 +24,7 @@ pub(super) fn nodes(source: &Source<'_>) -> Vec<NodeLane> {
         let lives = lives(&states);
         let frozen =
             |at: Micros| states.iter().any(|s| s.state == "frozen" && s.from <= at && at < s.to);
-        let mut shut: Vec<[Micros; 2]> = silent
+        let shut: Vec<[Micros; 2]> = silent
             .iter()
             .filter(|span| span.node == node && !frozen(span.from))
             .map(|span| [span.from, span.to])
@@ -39,7 +39,7 @@ pub(super) fn nodes(source: &Source<'_>) -> Vec<NodeLane> {
             mature: mature(source, node, &lives),
             leases: leases(source, node),
             guardian: guardian(source, node, spec.fences),
-            shut: joined(&mut shut),
+            shut: joined(shut),
             states,
         }
     };
@@ -165,19 +165,19 @@ impl<T: Copy + PartialEq> Spans<T> {
 /// From when to when a daemon lived, stopped or not.
 fn lives(states: &[StateSpan]) -> Vec<[Micros; 2]> {
     let alive = ["running", "leaving", "paused", "frozen"];
-    let mut spans: Vec<[Micros; 2]> = states
+    let spans: Vec<[Micros; 2]> = states
         .iter()
         .filter(|span| alive.contains(&span.state.as_str()))
         .map(|span| [span.from, span.to])
         .collect();
-    joined(&mut spans)
+    joined(spans)
 }
 
 /// Stretches that touch become one.
-fn joined(spans: &mut Vec<[Micros; 2]>) -> Vec<[Micros; 2]> {
+fn joined(mut spans: Vec<[Micros; 2]>) -> Vec<[Micros; 2]> {
     spans.sort_unstable();
     let mut joined: Vec<[Micros; 2]> = Vec::new();
-    for &[from, to] in spans.iter() {
+    for [from, to] in spans {
         match joined.last_mut() {
             Some(last) if last[1] >= from => last[1] = last[1].max(to),
             _ => joined.push([from, to]),
@@ -270,7 +270,7 @@ fn mature(source: &Source<'_>, node: usize, lives: &[[Micros; 2]]) -> Vec<[Micro
             spans.push([at, life_end(lives, at, source.end())]);
         }
     }
-    joined(&mut spans)
+    joined(spans)
 }
 
 fn leases(source: &Source<'_>, node: usize) -> Vec<LeaseSpan> {
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn stretches_that_touch_become_one() {
-        assert_eq!(joined(&mut vec![[5, 7], [0, 2], [2, 3], [6, 9]]), [[0, 3], [5, 9]]);
+        assert_eq!(joined(vec![[5, 7], [0, 2], [2, 3], [6, 9]]), [[0, 3], [5, 9]]);
     }
 
     #[test]

@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn chatter_goes_where_nothing_happens_and_what_is_rare_stays() {
         let message = |at: usize| {
-            let kind = if at % 1_000 == 0 { 0 } else { CHATTER };
+            let kind = if at.is_multiple_of(1_000) { 0 } else { CHATTER };
             Message(at as Micros * 100, at as Micros * 100 + 1_000, 0, 1, kind, 0, String::new())
         };
         let mut sent: Vec<Message> = (0..100_000).map(message).collect();
