@@ -66,6 +66,7 @@ fn row(Listed { row, seed, file }: &Listed<'_>) -> String {
         ms(row.unattended_overlap_ms_max),
         ms(row.split_overlap_ms_max),
         ms(row.outside_overlap_ms_max),
+        ms(row.forbidden_overlap_ms_max),
     ];
     let cells: String = cells.iter().map(|cell| format!("<td class=\"n\">{cell}</td>")).collect();
     format!(
