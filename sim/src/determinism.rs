@@ -20,7 +20,7 @@ pub type Fingerprint = [u8; 32];
 pub fn fingerprint(scheduler: Scheduler, seed: u64, policies: &[Partition]) -> Fingerprint {
     let scenario = draw(seed, policies);
     let outcome = world::run_on(scheduler, &scenario, seed, true);
-    Sha256::digest(Narrator::new(&scenario).trace(&outcome.entries)).into()
+    Sha256::digest(Narrator::new(&scenario).trace(&outcome.entries, &outcome.chronicle)).into()
 }
 
 /// The fingerprints of many worlds, in the order of their seeds, worked out on so many threads.

@@ -74,6 +74,37 @@ pub enum Order {
     Unguarded(usize),
 }
 
+/// What a machine's guardian is doing, for whoever tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// There is none.
+    Absent,
+    /// It watches the daemon.
+    Watching,
+    /// It is about to kill its daemon and to remove everything.
+    Acting,
+    /// SIGSTOP.
+    Paused,
+    /// Killed, and perhaps replaced soon.
+    Dead,
+    /// Killed, and not to be replaced.
+    Lost,
+}
+
+impl Watch {
+    /// A few words for people.
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Absent => "none",
+            Self::Watching => "watching",
+            Self::Acting => "about to act",
+            Self::Paused => "paused",
+            Self::Dead => "dead",
+            Self::Lost => "dead, not replaced",
+        }
+    }
+}
+
 /// What a machine's guardian is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guardian {
@@ -144,6 +175,35 @@ impl Fences {
         let machine = &self.machines[node];
         matches!(machine.lease, Lease::Until(_))
             && !machine.leased(machine.oscillator.get().shown(now))
+    }
+
+    /// A lease that the daemon told runs on the machine's own clock.
+    pub fn leased(&self, now: Duration, node: usize) -> bool {
+        let machine = &self.machines[node];
+        machine.leased(machine.oscillator.get().shown(now))
+    }
+
+    /// When a lease is over in the world's time, as the machine's clock goes now.
+    pub fn over_at(&self, node: usize, lease: Lease) -> Option<Duration> {
+        let Lease::Until(until) = lease else { return None };
+        Some(self.machines[node].oscillator.get().true_time(until.since_origin()))
+    }
+
+    /// When the lease that the daemon told last is over, or was.
+    pub fn lease_end(&self, node: usize) -> Option<Duration> {
+        self.over_at(node, self.machines[node].lease)
+    }
+
+    /// What the guardian is doing.
+    pub fn watch(&self, node: usize) -> Watch {
+        match self.machines[node].guardian {
+            Guardian::Absent => Watch::Absent,
+            Guardian::Watching => Watch::Watching,
+            Guardian::Acting(_) => Watch::Acting,
+            Guardian::Paused => Watch::Paused,
+            Guardian::Dead(_) => Watch::Dead,
+            Guardian::Lost => Watch::Lost,
+        }
     }
 
     /// The daemon tells its lease.

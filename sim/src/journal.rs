@@ -152,6 +152,10 @@ pub enum What {
         to: Station,
         /// Its bytes.
         bytes: Box<[u8]>,
+        /// When it was sent.
+        sent: Duration,
+        /// When it arrives first; when it would have if it was lost.
+        arrives: Duration,
         /// What became of it.
         fate: &'static str,
     },
@@ -174,6 +178,21 @@ pub enum KernelChange {
     Expired,
     /// The machine lost power.
     PowerLost,
+}
+
+impl KernelChange {
+    /// A few words for people.
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Acquired => "added by the daemon",
+            Self::Released => "removed by the daemon",
+            Self::CleanedUp => "removed by a starting daemon",
+            Self::Deleted => "deleted by hand",
+            Self::Guarded => "removed by the guardian",
+            Self::Expired => "gone at the end of its lifetime",
+            Self::PowerLost => "gone with the power",
+        }
+    }
 }
 
 /// The list of everything that happened.

@@ -6,15 +6,18 @@
 //! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`] with their [`fences`], frames on the [`air`], [`signs`] of
 //!   life, [`clients`], and the [`journal`] of what happened;
 //! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
-//! - [`sweep`] runs many seeds, [`report`], [`narrate`] and [`picture`] show what came of them.
+//! - [`sweep`] runs many seeds, [`report`] and [`narrate`] tell what came of them; a [`story`] is a run as plain data, with an
+//!   [`account`] in plain language and what the [`chronicle`] noted, and a [`page`] draws it; [`pages`] writes many.
 //!
 //! One seed determines everything, to the byte ([`determinism`]). docs/simulation.md tells how to use it.
 
+pub mod account;
 pub mod addresses;
 pub mod air;
 pub mod bell;
 pub mod bounds;
 pub mod check;
+pub mod chronicle;
 pub mod clients;
 pub mod clock;
 pub mod connectivity;
@@ -32,8 +35,9 @@ pub mod machine;
 pub mod narrate;
 pub mod netem;
 pub mod network;
+pub mod page;
+pub mod pages;
 pub mod panics;
-pub mod picture;
 pub mod reach;
 pub mod report;
 pub mod rng;
@@ -42,5 +46,6 @@ pub mod segment;
 pub mod shrink;
 pub mod signs;
 pub mod stopwatch;
+pub mod story;
 pub mod sweep;
 pub mod world;

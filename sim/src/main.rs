@@ -18,8 +18,9 @@ use sim::narrate::Narrator;
 use sim::scenario::{Scenario, policy_word};
 use sim::shrink::{self, Failing};
 use sim::stopwatch::Stopwatch;
+use sim::story::build;
 use sim::sweep::{Seeds, Summary, sweep};
-use sim::{picture, report, world};
+use sim::{account, pages, report, world};
 use wackamole_protocol::config::Partition;
 
 /// Simulates clusters of daemons on a LAN, with faults.
@@ -64,15 +65,16 @@ struct Run {
     /// Tell everything that happened, one line each; needs --seed.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// With --trace: tell every datagram too.
-    #[arg(long, requires = "trace")]
+    /// With --trace or a folder of --report: every datagram too. The page of a single run has them anyway.
+    #[arg(long)]
     datagrams: bool,
-    /// Draw what happened into an HTML file; needs --seed and one scenario.
-    #[arg(long, requires = "seed", value_name = "FILE")]
-    timeline: Option<PathBuf>,
     /// Which engine runs them: turmoil or fast. The outcome is the same.
     #[arg(long, value_parser = engine, default_value = "turmoil")]
     engine: Scheduler,
+    /// Write a page for one run into a file that ends in `.html`: of the given seed, or of the first that breaks a promise,
+    /// or of the first. Otherwise a folder: a table of all scenarios that links to a page for each.
+    #[arg(long, value_name = "FILE.html|DIR")]
+    report: Option<PathBuf>,
     /// Report as JSON.
     #[arg(long)]
     json: bool,
@@ -214,9 +216,18 @@ fn run(options: &Run) -> anyhow::Result<bool> {
         scenarios = scenarios.into_iter().flat_map(under).collect();
     }
     if let Some(seed) = options.seed
-        && (options.trace || options.timeline.is_some())
+        && options.trace
     {
         return show(&scenarios, seed, options);
+    }
+    let page = options.report.as_deref().filter(|report| pages::is_page(report));
+    if let Some(page) = page.filter(|_| scenarios.len() != 1) {
+        bail!(
+            "{} can hold one run, and there are {}: name one scenario and, with --policies, one policy; or give a folder, \
+             which is a path that does not end in .html",
+            page.display(),
+            scenarios.len()
+        );
     }
     let seeds = match (options.seed, &options.seeds) {
         (Some(seed), _) => Seeds::Range(seed..=seed),
@@ -226,6 +237,9 @@ fn run(options: &Run) -> anyhow::Result<bool> {
     let stopwatch = Stopwatch::start();
     let summaries = sweep(options.engine, &scenarios, &seeds, jobs(options.jobs));
     let rows = report::rows(&scenarios, &summaries);
+    if let Some(report) = &options.report {
+        pages::write(report, &scenarios, &summaries, &rows, options.datagrams, jobs(options.jobs))?;
+    }
     let good = summaries.iter().all(|summary| summary.violations.is_empty());
     let text = if options.json {
         serde_json::to_string_pretty(&rows)?
@@ -253,22 +267,17 @@ fn told(scheduler: Scheduler, scenarios: &[Scenario], summaries: &[Summary]) -> 
     summaries.iter().map(tell).collect()
 }
 
-/// One run of each scenario in full.
+/// One run of each scenario in full, and what it comes down to.
 fn show(scenarios: &[Scenario], seed: u64, options: &Run) -> anyhow::Result<bool> {
-    if options.timeline.is_some() && scenarios.len() != 1 {
-        bail!("--timeline draws one scenario, and {} were given", scenarios.len());
-    }
     let mut good = true;
     for scenario in scenarios {
         let outcome = world::run_on(options.engine, scenario, seed, options.datagrams);
         let narrator = Narrator::new(scenario);
-        if options.trace {
-            print(&narrator.trace(&outcome.entries))?;
-        }
+        print(&narrator.trace(&outcome.entries, &outcome.chronicle))?;
         print(&format!("{}\n{}", scenario.title, narrator.timeline(&outcome.entries)))?;
-        if let Some(file) = &options.timeline {
-            std::fs::write(file, picture::html(scenario, &outcome))
-                .with_context(|| format!("cannot write {}", file.display()))?;
+        print(&format!("\n{}", account::text(&build::story(scenario, &outcome))))?;
+        if let Some(report) = &options.report {
+            pages::write_one(report, scenario, seed)?;
         }
         good &= outcome.is_good();
     }
@@ -362,13 +371,15 @@ fn keep(
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     let Scenario { nodes, vips, .. } = &small.scenario;
     print(&format!(
-        "shrunk to {} faults, {} nodes and {} VIPs: {}\nreproduce: cargo xtask simulate {} --seed {} --trace",
+        "shrunk to {} faults, {} nodes and {} VIPs: {}\nreproduce: cargo xtask simulate {file} --seed {seed} --trace\n\
+         look at it: cargo xtask simulate {file} --seed {seed} --report {name}.html",
         small.faults(),
         nodes.len(),
         vips.len(),
         small.sentence,
-        file.display(),
-        small.seed
+        file = file.display(),
+        seed = small.seed,
+        name = file.file_stem().unwrap_or_default().display(),
     ))
 }
 

@@ -8,6 +8,7 @@ use wackamole_protocol::id::NodeId;
 use wackamole_protocol::names::Names;
 use wackamole_protocol::time::Duration;
 
+use crate::chronicle::{Change, Chronicle, State};
 use crate::journal::{Entry, KernelChange, What};
 use crate::scenario::Scenario;
 
@@ -16,6 +17,15 @@ pub struct Narrator<'a> {
     scenario: &'a Scenario,
     names: Names,
     stations: Vec<String>,
+}
+
+/// Who did what, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// A machine, a client, or a kind such as `fault`.
+    pub who: String,
+    /// What it did.
+    pub what: String,
 }
 
 /// One line of a timeline before things of one instant are joined.
@@ -123,85 +133,119 @@ impl<'a> Narrator<'a> {
         text
     }
 
-    /// Everything, one line each.
-    pub fn trace(&self, entries: &[Entry]) -> String {
+    /// Everything, one line each, what the chronicle adds among it.
+    pub fn trace(&self, entries: &[Entry], chronicle: &Chronicle) -> String {
         let mut text = String::new();
+        let mut changes = self.changes(chronicle).peekable();
         for entry in entries {
-            let line = match &entry.what {
-                What::Daemon { node, event } => {
-                    format!("{:<8} {}", self.node(*node), self.event(event))
-                }
-                What::Kernel { node, vip, change } => {
-                    let change = match change {
-                        KernelChange::Acquired => "added by the daemon",
-                        KernelChange::Released => "removed by the daemon",
-                        KernelChange::CleanedUp => "removed by a starting daemon",
-                        KernelChange::Deleted => "deleted by hand",
-                        KernelChange::Guarded => "removed by the guardian",
-                        KernelChange::Expired => "gone at the end of its lifetime",
-                        KernelChange::PowerLost => "gone with the power",
-                    };
-                    format!("{:<8} kernel: {} {change}", self.node(*node), self.vip(*vip))
-                }
-                What::Announced { node, vip } => {
-                    format!("{:<8} announces {}", self.node(*node), self.vip(*vip))
-                }
-                What::Probed { node, vip } => {
-                    format!("{:<8} probes for {}", self.node(*node), self.vip(*vip))
-                }
-                What::Dark { client, vip } => {
-                    format!("{:<8} gets no answer from {}", self.client(*client), self.vip(*vip))
-                }
-                What::Lit { client, vip, node, dark_for } => {
-                    let dark =
-                        dark_for.map_or(String::new(), |d| format!(" after {} ms", d.as_millis()));
-                    let (client, vip) = (self.client(*client), self.vip(*vip));
-                    format!("{client:<8} is answered for {vip} by {}{dark}", self.node(*node))
-                }
-                What::OverlapBegan { vip, nodes: [x, y], excuse } => {
-                    let why = excuse.map_or(String::new(), |why| format!(": {why}"));
-                    format!(
-                        "overlap  {} and {} both answer for {}{why}",
-                        self.node(*x),
-                        self.node(*y),
-                        self.vip(*vip)
-                    )
-                }
-                What::OverlapEnded { vip, nodes: [x, y], lasted } => format!(
-                    "overlap  {} and {} no longer both answer for {}, after {} ms",
-                    self.node(*x),
-                    self.node(*y),
-                    self.vip(*vip),
-                    lasted.as_millis()
-                ),
-                What::Datagram { from, to, bytes, fate } => {
-                    let mut hash = 0xcbf2_9ce4_8422_2325u64; // FNV-1a, enough to tell two datagrams apart
-                    for byte in bytes {
-                        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-                    }
-                    format!(
-                        "wire     {} -> {} {} bytes {hash:016x} {fate}",
-                        self.stations[*from],
-                        self.stations[*to],
-                        bytes.len()
-                    )
-                }
-                What::Fault { .. }
-                | What::Started { .. }
-                | What::Ended { .. }
-                | What::NetworkFault { .. }
-                | What::Servable { .. }
-                | What::Unguarded { .. }
-                | What::Guarded { .. }
-                | What::FenceCommand { .. }
-                | What::Violation { .. } => match self.plain(&entry.what) {
-                    Some((kind, line)) => format!("{kind:<8} {line}"),
-                    None => continue,
-                },
-            };
-            let _ = writeln!(text, "{}  {line}", time(entry.at));
+            while let Some((at, Told { who, what })) = changes.next_if(|(at, _)| *at < entry.at) {
+                let _ = writeln!(text, "{}  {who:<8} {what}", time(at));
+            }
+            if let Some(Told { who, what }) = self.entry(&entry.what) {
+                let _ = writeln!(text, "{}  {who:<8} {what}", time(entry.at));
+            }
+        }
+        for (at, Told { who, what }) in changes {
+            let _ = writeln!(text, "{}  {who:<8} {what}", time(at));
         }
         text
+    }
+
+    /// One thing that happened.
+    pub fn entry(&self, what: &What) -> Option<Told> {
+        let told = |who: &str, what: String| Some(Told { who: who.to_owned(), what });
+        match what {
+            What::Daemon { node, event } => told(self.node(*node), self.event(event)),
+            What::Kernel { node, vip, change } => {
+                told(self.node(*node), format!("kernel: {} {}", self.vip(*vip), change.phrase()))
+            }
+            What::Announced { node, vip } => {
+                told(self.node(*node), format!("announces {}", self.vip(*vip)))
+            }
+            What::Probed { node, vip } => {
+                told(self.node(*node), format!("probes for {}", self.vip(*vip)))
+            }
+            What::Dark { client, vip } => {
+                told(self.client(*client), format!("gets no answer from {}", self.vip(*vip)))
+            }
+            What::Lit { client, vip, node, dark_for } => {
+                let dark =
+                    dark_for.map_or(String::new(), |d| format!(" after {} ms", d.as_millis()));
+                let (vip, node) = (self.vip(*vip), self.node(*node));
+                told(self.client(*client), format!("is answered for {vip} by {node}{dark}"))
+            }
+            What::OverlapBegan { vip, nodes: [x, y], excuse } => {
+                let why = excuse.map_or(String::new(), |why| format!(": {why}"));
+                let (x, y) = (self.node(*x), self.node(*y));
+                told("overlap", format!("{x} and {y} both answer for {}{why}", self.vip(*vip)))
+            }
+            What::OverlapEnded { vip, nodes: [x, y], lasted } => {
+                let (x, y, vip) = (self.node(*x), self.node(*y), self.vip(*vip));
+                let ms = lasted.as_millis();
+                told(
+                    "overlap",
+                    format!("{x} and {y} no longer both answer for {vip}, after {ms} ms"),
+                )
+            }
+            What::Datagram { from, to, bytes, fate, .. } => {
+                let mut hash = 0xcbf2_9ce4_8422_2325u64; // FNV-1a, enough to tell two datagrams apart
+                for byte in bytes {
+                    hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+                let (from, to) = (&self.stations[*from], &self.stations[*to]);
+                told("wire", format!("{from} -> {to} {} bytes {hash:016x} {fate}", bytes.len()))
+            }
+            What::Started { node } => told(self.node(*node), "daemon starts".to_owned()),
+            What::Fault { .. }
+            | What::Ended { .. }
+            | What::NetworkFault { .. }
+            | What::Servable { .. }
+            | What::Unguarded { .. }
+            | What::Guarded { .. }
+            | What::FenceCommand { .. }
+            | What::Violation { .. } => self.plain(what).and_then(|(kind, line)| told(kind, line)),
+        }
+    }
+
+    /// What a chronicle adds to the journal: when leases began and ended, what became of guardians, gates that keep
+    /// addresses from answering, and clients that change from one machine to another.
+    pub fn changes(&self, chronicle: &Chronicle) -> impl Iterator<Item = (Duration, Told)> {
+        let mut leased = vec![None; self.scenario.nodes.len()];
+        let mut seen = std::collections::BTreeMap::new();
+        let tell = move |change: &Change| {
+            let told =
+                |who: &str, what: String| Some((change.at, Told { who: who.to_owned(), what }));
+            match change.to {
+                State::Lease { node, until: Some(until) } => {
+                    let first = leased[node].replace(until).is_none();
+                    let text = format!("lease runs until {} unless renewed", seconds(until));
+                    first.then(|| told(self.node(node), text)).flatten()
+                }
+                State::Lease { node, until: None } => {
+                    leased[node] = None;
+                    told(self.node(node), "lease given back".to_owned())
+                }
+                State::LeaseOver { node } => {
+                    leased[node] = None;
+                    told(self.node(node), "lease is over".to_owned())
+                }
+                State::Guardian { node, watch } => {
+                    told(self.node(node), format!("guardian: {}", watch.phrase()))
+                }
+                State::Seen { client, vip, by } => {
+                    let before = seen.insert((client, vip), by).flatten();
+                    let (before, by) = (before?, by?);
+                    let (vip, by, before) = (self.vip(vip), self.node(by), self.node(before));
+                    told(
+                        self.client(client),
+                        format!("is answered for {vip} by {by}, not {before}"),
+                    )
+                }
+                // The journal tells these, with their causes.
+                State::Answers { .. } | State::Doing { .. } => None,
+            }
+        };
+        chronicle.changes().iter().filter_map(tell)
     }
 
     fn plain(&self, what: &What) -> Option<(&'static str, String)> {
@@ -419,6 +463,11 @@ impl<'a> Narrator<'a> {
 
 fn reach(nobody: bool) -> &'static str {
     if nobody { "does not reach the witness any more" } else { "reaches the witness" }
+}
+
+/// A time as people write it: `4.213 s`.
+pub fn seconds(at: Duration) -> String {
+    format!("{}.{:03} s", at.as_secs(), at.subsec_millis())
 }
 
 fn time(at: Duration) -> String {

@@ -50,6 +50,8 @@ pub struct Failure {
     pub seed: u64,
     /// The command that shows the run again.
     pub reproduce: String,
+    /// The command that writes a page about it.
+    pub draw: String,
     /// The broken promises, each as `checker: sentence`.
     pub violations: Vec<String>,
 }
@@ -83,6 +85,7 @@ fn row(scenario: &Scenario, runs: &[&Summary]) -> Row {
             .map(|run| Failure {
                 seed: run.seed,
                 reproduce: reproduce(scenario, run.seed),
+                draw: draw(scenario, run.seed),
                 violations: run.violations.clone(),
             })
             .collect(),
@@ -171,6 +174,7 @@ pub fn failures(scenarios: &[Scenario], summaries: &[Summary]) -> String {
             let _ = writeln!(text, "  … and {more} more");
         }
         let _ = writeln!(text, "reproduce: {}", reproduce(scenario, summary.seed));
+        let _ = writeln!(text, "look at it: {}", draw(scenario, summary.seed));
         text.push_str(&excerpt(summary.timeline.as_deref().unwrap_or_default()));
     }
     text
@@ -198,11 +202,16 @@ fn excerpt(timeline: &str) -> String {
 
 /// The one command that shows a run again.
 pub fn reproduce(scenario: &Scenario, seed: u64) -> String {
-    format!(
-        "cargo xtask simulate {} --seed {seed}{} --trace",
-        scenario.file,
-        scenario.policy_option()
-    )
+    format!("{} --trace", command(scenario, seed))
+}
+
+/// The one command that writes a page about a run.
+pub fn draw(scenario: &Scenario, seed: u64) -> String {
+    format!("{} --report {}-{seed}.html", command(scenario, seed), scenario.name)
+}
+
+fn command(scenario: &Scenario, seed: u64) -> String {
+    format!("cargo xtask simulate {} --seed {seed}{}", scenario.file, scenario.policy_option())
 }
 
 /// How much was simulated in what time.

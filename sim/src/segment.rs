@@ -12,6 +12,7 @@ use wackamole_protocol::time::Duration;
 
 use crate::air::{Air, Heard, Wires};
 use crate::bell::Bell;
+use crate::chronicle::{Chronicle, Scene};
 use crate::clients::Clients;
 use crate::fences::{Fences, Order};
 use crate::journal::{Journal, KernelChange, What};
@@ -129,6 +130,8 @@ pub struct Segment {
     pub clients: Clients,
     /// What happened.
     pub journal: Journal,
+    /// What the world looked like meanwhile.
+    pub chronicle: Chronicle,
     /// What each daemon is doing.
     pub daemons: Vec<Daemon>,
     /// When each machine went on that its hypervisor had stopped.
@@ -186,6 +189,7 @@ impl Segment {
     ) -> Self {
         let links = Links::new(nodes, clients.count());
         let stations = links.stations();
+        let chronicle = Chronicle::new(nodes, vips, clients.count());
         Self {
             lan: links.clone(),
             links,
@@ -197,6 +201,7 @@ impl Segment {
             air: Air::new(nodes, vips),
             clients,
             journal: Journal::default(),
+            chronicle,
             daemons: vec![Daemon::Off; nodes],
             thawed: vec![None; nodes],
             disk_lost: vec![None; nodes],
@@ -253,6 +258,7 @@ impl Segment {
 
     /// A daemon tells its fences until when it may answer.
     pub fn renew(&mut self, now: Duration, node: usize, lease: Lease) {
+        self.chronicle.lease(now, node, self.fences.over_at(node, lease));
         self.fences.renew(node, lease);
         let shut = self.fences.shut(now, node);
         self.kernels.set_shut(node, shut);
@@ -450,6 +456,7 @@ impl Segment {
             None => run.lost_since = true,
         }
         if self.journal.with_datagrams {
+            let fate_first = fate.first;
             let fate = match (fate.first, fate.second, fate.flipped_bit) {
                 (None, _, _) => "lost",
                 (Some(_), _, Some(_)) => "corrupted",
@@ -457,7 +464,10 @@ impl Segment {
                 (Some(delay), None, None) if delay > Duration::ZERO => "delayed",
                 (Some(_), None, None) => "delivered",
             };
-            self.journal.push(now, What::Datagram { from, to, bytes: bytes.into(), fate });
+            let arrives = now + fate_first.unwrap_or_default();
+            let sent = now.saturating_sub(self.hop);
+            let bytes = bytes.into();
+            self.journal.push(now, What::Datagram { from, to, bytes, sent, arrives, fate });
         }
         fate
     }
@@ -473,12 +483,15 @@ impl Segment {
         self.losing_since(from, to).map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// Lets announcements arrive and clients look again, if there is a reason to.
+    /// Lets announcements arrive and clients look again, if there is a reason to, and notes what has changed.
     pub fn refresh_clients(&mut self, now: Duration, changed: bool) {
-        if changed || self.clients.wake_at().is_some_and(|wake| wake <= now) {
+        let looks = changed || self.clients.wake_at().is_some_and(|wake| wake <= now);
+        if looks {
             let Self { clients, kernels, lan, journal, .. } = self;
             clients.refresh(now, kernels, lan, journal);
         }
+        let Self { chronicle, kernels, fences, daemons, leaving, clients, .. } = self;
+        chronicle.look(now, looks, &Scene { kernels, fences, daemons, leaving, clients });
     }
 
     fn changed(&mut self, now: Duration, node: usize, vip: usize, change: KernelChange) {

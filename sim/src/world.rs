@@ -22,6 +22,7 @@ use wackamole_protocol::time::Duration;
 use crate::addresses::{FenceCommand, Pace};
 use crate::bounds::Bounds;
 use crate::check::{Checks, Findings, Glance, Measurements};
+use crate::chronicle::Chronicle;
 use crate::clients::{Clients, Interruption};
 use crate::connectivity::Connectivity;
 use crate::engine::{Engine, Scheduler, Software};
@@ -39,6 +40,11 @@ use crate::scenario::plan::plan;
 use crate::segment::{Segment, SharedSegment, machine_rng};
 use crate::signs::Signs;
 
+/// What simulated clusters are called.
+pub const CLUSTER: &str = "simulated";
+/// The key that their daemons share.
+pub const KEY: [u8; 32] = [7; 32];
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Outcome {
@@ -46,6 +52,8 @@ pub struct Outcome {
     pub seed: u64,
     /// Everything that happened, by time.
     pub entries: Vec<Entry>,
+    /// What the world looked like meanwhile.
+    pub chronicle: Chronicle,
     /// Every time that a client was without an answer.
     pub interruptions: Vec<Interruption>,
     /// What the checkers measured.
@@ -319,6 +327,7 @@ impl<'a> World<'a> {
         Outcome {
             seed: self.seed,
             entries: std::mem::take(&mut segment.journal).into_sorted(),
+            chronicle: std::mem::take(&mut segment.chronicle).sorted(),
             interruptions: segment.clients.interruptions().to_vec(),
             measurements,
             simulated: now,
@@ -391,8 +400,8 @@ fn node_config(scenario: &Scenario, node: usize) -> NodeConfig {
     };
     let id = |index: usize| NodeId::from_name(&scenario.nodes[index].name);
     NodeConfig {
-        cluster: "simulated".to_owned(),
-        key: ClusterKey([7; 32]),
+        cluster: CLUSTER.to_owned(),
+        key: ClusterKey(KEY),
         me: id(node),
         nodes: (0..scenario.nodes.len()).map(definition).collect(),
         vips: scenario

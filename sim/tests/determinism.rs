@@ -50,7 +50,7 @@ const EVERYTHING: &str = r#"
 fn trace(seed: u64) -> String {
     let scenario = Scenario::parse("everything.toml", EVERYTHING).unwrap_or_else(|e| panic!("{e}"));
     let outcome = world::run(&scenario, seed, true);
-    Narrator::new(&scenario).trace(&outcome.entries)
+    Narrator::new(&scenario).trace(&outcome.entries, &outcome.chronicle)
 }
 
 /// Says where two traces part, instead of printing both.

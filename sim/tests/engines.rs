@@ -21,7 +21,8 @@ const POLICIES: [Partition; 3] = [Partition::Component, Partition::Lan, Partitio
 fn parting(scenario: &Scenario, seed: u64) -> Option<String> {
     let run = |scheduler| run_on(scheduler, scenario, seed, true);
     let (one, other) = (run(Scheduler::Turmoil), run(Scheduler::Fast));
-    let trace = |outcome: &Outcome| Narrator::new(scenario).trace(&outcome.entries);
+    let trace =
+        |outcome: &Outcome| Narrator::new(scenario).trace(&outcome.entries, &outcome.chronicle);
     let (one_trace, other_trace) = (trace(&one), trace(&other));
     let parts = one_trace.lines().zip(other_trace.lines()).find(|(one, other)| one != other);
     let same = one_trace == other_trace

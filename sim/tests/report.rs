@@ -32,6 +32,7 @@ fn a_failure_names_the_promise_the_command_and_the_course_of_events() {
         "x: a crash that nobody may notice",
         "interruption: client got no answer from",
         "reproduce: cargo xtask simulate scenarios/x.toml --seed 3 --trace",
+        "look at it: cargo xtask simulate scenarios/x.toml --seed 3 --report x-3.html",
         "power loss: b",
         "BROKEN",
     ] {

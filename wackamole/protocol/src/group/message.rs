@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Incarnation, NodeId, ViewId};
 use crate::vote::{Claim, Record};
+use crate::wire::decode;
 
 /// A member of a view: the node and which start of it.
 pub(crate) type MemberKey = (NodeId, Incarnation);
@@ -69,6 +70,19 @@ pub(crate) enum GroupMessage {
         /// The message, opaque here.
         bytes: Vec<u8>,
     },
+}
+
+/// What a whole message over a reliable link is, and which view it is about, for whoever shows what was on the wires.
+/// Nothing if it is not one, or only a piece of one.
+pub fn message_kind(message: &[u8]) -> Option<(&'static str, Option<ViewId>)> {
+    Some(match decode(message).ok()? {
+        GroupMessage::Propose { ballot, .. } => ("propose", Some(ballot)),
+        GroupMessage::Accept { ballot, .. } => ("accept", Some(ballot)),
+        GroupMessage::Refuse { ballot, .. } => ("refuse", Some(ballot)),
+        GroupMessage::Install { view, .. } => ("install", Some(view)),
+        GroupMessage::Vote { .. } => ("vote", None),
+        GroupMessage::Agent { view, .. } => ("assignment and holdings in", Some(view)),
+    })
 }
 
 /// Why a proposal was refused.

@@ -34,6 +34,7 @@ use crate::wire::{self, Codec};
 
 use agreement::{Accepted, Deferred, Proposal};
 use message::GroupMessage;
+pub use message::message_kind;
 use peer::Peer;
 use primary::Votes;
 
