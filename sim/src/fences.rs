@@ -283,7 +283,8 @@ impl Fences {
             let oscillator = machine.oscillator.get();
             let next =
                 machine.next_effect(oscillator.shown(now), daemons[node], kernels.count(node));
-            next.map(|shown| oscillator.true_time(shown))
+            // Rounded up by a nanosecond, which may be a whole tick.
+            next.map(|shown| oscillator.true_time(shown).saturating_sub(Duration::from_nanos(1)))
         })
         .min()
     }
@@ -506,6 +507,25 @@ mod tests {
         assert!(slow.answers());
         slow.at(501);
         assert!(!slow.answers());
+    }
+
+    #[test]
+    fn what_a_clock_does_next_is_never_told_too_late() {
+        for drift in [-200_000, -333, 0, 7, 250_000, 600_000] {
+            let mut scene = Scene::new(GATE);
+            let mut oscillator = scene.oscillator.get();
+            oscillator.set_drift(ms(0), drift);
+            scene.oscillator.set(oscillator);
+            scene.at(0);
+            let told = scene.fences.next_step(ms(0), &[scene.daemon], &scene.kernels);
+            let shuts = (1..1000).find(|&now| {
+                scene.at(now);
+                !scene.answers()
+            });
+            let shuts = ms(shuts.expect("the lease ends"));
+            let told = told.expect("something is due");
+            assert!(told <= shuts && told + ms(1) > shuts, "{drift}: {told:?}, {shuts:?}");
+        }
     }
 
     #[test]
