@@ -216,6 +216,10 @@ impl Machine {
                 Observation::NetworkFault { action, error } => {
                     What::NetworkFault { node, text: format!("cannot {action}: {error}") }
                 }
+                Observation::Turn
+                | Observation::Input(_)
+                | Observation::Effect(_)
+                | Observation::Rest => return,
             };
             segment.borrow_mut().journal.push(time.now(), what);
         };
