@@ -10,10 +10,12 @@ mod fenced;
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -37,12 +39,13 @@ use crate::guardian::{self, Farewell, Program};
 use crate::io::addresses::{
     self, AddressesConfig, Heartbeats, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
 };
-use crate::io::clock::BootClock;
+use crate::io::clock::{BootClock, wall_clock};
 use crate::io::gate::{self, Gate};
 use crate::io::reach::EchoReach;
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
 use crate::io::udp::{self, UdpNetwork};
+use crate::record::{self, FileSink, Header, Recorder};
 use crate::telemetry::Telemetry;
 use fenced::{FencedAddresses, Support};
 
@@ -117,6 +120,15 @@ impl std::fmt::Display for Removal {
     }
 }
 
+/// Where a daemon records what it is told.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The directory; it is made if it is missing.
+    pub directory: PathBuf,
+    /// How many bytes all records of this node in it may have.
+    pub limit: u64,
+}
+
 /// Runs node `me` until a signal stops it and it has left the cluster. `guardian` is how its guardian is started.
 ///
 /// # Errors
@@ -126,12 +138,13 @@ pub fn run(
     me: &NodeDefinition,
     key: ClusterKey,
     guardian: Program,
+    recording: Option<&Recording>,
 ) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| DaemonError::System { doing: "start the runtime", source })?;
-    LocalSet::new().block_on(&runtime, serve(config, me, key, guardian))
+    LocalSet::new().block_on(&runtime, serve(config, me, key, guardian, recording))
 }
 
 async fn serve(
@@ -139,6 +152,7 @@ async fn serve(
     me: &NodeDefinition,
     key: ClusterKey,
     guardian: Program,
+    recording: Option<&Recording>,
 ) -> Result<(), DaemonError> {
     // Before anything else: from here on a signal asks us to leave.
     let signals = Signals::catch()
@@ -198,12 +212,21 @@ async fn serve(
         program: guardian,
     };
     let addresses = FencedAddresses::start(netlink, support)?;
-    let mut node = Node::new(node_config, incarnation, clock.now());
-    recall(&mut node, &store)?;
+    let votes = RecordWriter::read(store.path())
+        .map_err(|source| DaemonError::System { doing: "read the record of votes", source })?;
+    let started = clock.now();
+    let header = Header::new(&node_config, incarnation, votes.clone(), started, wall_clock());
+    let mut recorder = recording.and_then(|recording| recorder(recording, &header));
+    let mut node = Node::new(node_config, incarnation, started);
+    recall(&mut node, votes);
     let (ask, mut commands) = mpsc::channel(COMMANDS_MAX);
     let (leave, left_to) = oneshot::channel();
-    let mut observe =
-        |now, observation: driver::Observation<'_>| telemetry.observe(now, &observation);
+    let mut observe = |now, observation: driver::Observation<'_>| {
+        if let Some(recorder) = &mut recorder {
+            recorder.observe(now, &observation);
+        }
+        telemetry.observe(now, &observation);
+    };
     let driver = driver::run(
         node,
         &network,
@@ -225,6 +248,9 @@ async fn serve(
     };
     match ended {
         Some(Ok(Ok(()))) => {
+            if let Some(recorder) = recorder {
+                recorder.finish();
+            }
             // The driver has released everything, so nothing but today's VIPs needs to be remembered.
             let noted = store.cleaned_up(&own).and_then(|()| store.promises_are(timeout));
             if let Err(error) = noted {
@@ -250,17 +276,25 @@ async fn serve(
     }
 }
 
+/// Begins a record. That it cannot is no reason not to start.
+fn recorder(recording: &Recording, header: &Header) -> Option<Recorder<FileSink>> {
+    let begun = record::create(&recording.directory, recording.limit, header);
+    begun
+        .inspect_err(|error| {
+            let source = error.source();
+            warn!(%error, source, "this start is not recorded");
+        })
+        .ok()
+}
+
 /// What an earlier start voted for. A record that is lost or damaged is no reason not to start: the node then has no
 /// vote until it is in a new primary view.
-fn recall(node: &mut Node, store: &StateDirectory) -> Result<(), DaemonError> {
-    let record = RecordWriter::read(store.path())
-        .map_err(|source| DaemonError::System { doing: "read the record of votes", source })?;
-    if let Some(record) = record
-        && let Err(error) = node.recall(&record)
+fn recall(node: &mut Node, votes: Option<Vec<u8>>) {
+    if let Some(votes) = votes
+        && let Err(error) = node.recall(&votes)
     {
         warn!(%error, "this node has no vote until it is in a new primary view");
     }
-    Ok(())
 }
 
 /// Makes the gate, if it is configured and this kernel can.
