@@ -62,7 +62,7 @@ pub struct Record {
     file: PathBuf,
     bytes: Vec<u8>,
     /// Where the frames behind the header begin.
-    start: usize,
+    pub(super) start: usize,
     /// What the daemon knew when it started.
     pub header: Header,
 }
