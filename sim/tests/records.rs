@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sim::journal::{Entry, What};
+use sim::journal::{Entry, KernelChange, What};
 use sim::replay::account::Account;
 use sim::replay::clocks::Clocks;
 use sim::replay::{Happening, Replayed, replay};
@@ -82,9 +82,9 @@ fn every_daemon_does_again_what_it_did_in_every_story_under_every_policy() {
 
 /// Corrects the check sums of a record that was changed.
 fn seal_again(mut bytes: Vec<u8>) -> Vec<u8> {
-    let mut offset = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let mut offset = bytes.iter().position(|byte| *byte == b'\n').expect("a first line") + 1;
     while offset < bytes.len() {
-        let length: [u8; 4] = bytes[offset..offset + 4].try_into().unwrap();
+        let length: [u8; 4] = bytes[offset..offset + 4].try_into().expect("four bytes");
         let end = offset + 8 + u32::from_le_bytes(length) as usize;
         let sum = crc32fast::hash(&[&length[..], &bytes[offset + 8..end]].concat());
         bytes[offset + 4..offset + 8].copy_from_slice(&sum.to_le_bytes());
@@ -98,7 +98,7 @@ fn a_record() -> Vec<u8> {
     let story = story("three", "title = \"three\"\nnodes = 3\nvips = 4\nduration = \"8s\"\n");
     let (_, records) = world::run_recorded(&story, 1);
     assert_eq!(records.len(), 3);
-    records.into_iter().next().unwrap()
+    records.into_iter().next().expect("three records")
 }
 
 fn find(bytes: &[u8], sought: &[u8]) -> usize {
@@ -157,9 +157,7 @@ fn records_of_machines_whose_clocks_differ_are_put_on_one_clock_by_their_datagra
 
     let moments = |entries: &[Entry]| {
         let kernel = entries.iter().filter_map(|entry| match entry.what {
-            What::Kernel { node, vip, change }
-                if change == sim::journal::KernelChange::Acquired =>
-            {
+            What::Kernel { node, vip, change: KernelChange::Acquired } => {
                 Some(((node, vip), entry.at))
             }
             _ => None,

@@ -132,6 +132,12 @@ impl Account {
             held(node, &entries[first..], at(record.last), &mut holdings);
         }
         holdings.sort_by_key(|holding| (holding.vip, holding.from, holding.node));
+        let overlaps = overlaps(&holdings);
+        for &Overlap { vip, nodes, from, to } in &overlaps {
+            let lasted = to.saturating_sub(from);
+            entries.push(Entry { at: from, what: What::OverlapBegan { vip, nodes, excuse: None } });
+            entries.push(Entry { at: to, what: What::OverlapEnded { vip, nodes, lasted } });
+        }
         // Stable: what happened on one machine stays in its order.
         entries.sort_by_key(|entry| entry.at);
         let end = entries.last().map(|entry| entry.at).unwrap_or_default();
@@ -140,7 +146,7 @@ impl Account {
         let unrecorded = names.filter(|node| !recorded.contains(&node.id()));
         Ok(Self {
             unrecorded: unrecorded.map(|node| node.name.clone()).collect(),
-            overlaps: overlaps(&holdings),
+            overlaps,
             gaps: gaps(&holdings, end),
             scenario: cast.scenario(&configs),
             entries,

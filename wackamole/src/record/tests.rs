@@ -179,7 +179,7 @@ fn what_is_no_record_or_one_of_another_version_is_named() {
     );
     assert_eq!(
         told(b"#!/bin/sh\nexit 1\n"),
-        "some.wackrec is no record: it begins with \"#!/bin/sh\\nexit 1\n\", a record with \"wackamole record \" and a version"
+        "some.wackrec is no record: it begins with \"#!/bin/sh\\nexit 1\\n\", a record with \"wackamole record \" and a version"
     );
     assert!(told(b"").contains("begins with \"\""));
     assert!(

@@ -177,15 +177,24 @@ fn write_all(
     frames: &Receiver<Vec<u8>>,
     queue: &Queue,
 ) -> Option<End> {
-    while let Ok(mut batch) = frames.recv() {
+    while let Ok(first) = frames.recv() {
         thread::sleep(GATHER);
-        while let Ok(next) = frames.try_recv() {
-            batch.extend(next);
+        let mut batch = Vec::new();
+        let mut full = false;
+        for frame in std::iter::once(first).chain(frames.try_iter()) {
+            full = !target.has_room(batch.len() + frame.len());
+            if full {
+                break;
+            }
+            batch.extend(frame);
         }
-        if let Err(end) = target.append(&batch) {
-            return Some(end);
+        if let Err(error) = target.append(&batch) {
+            return Some(End::Refused(error.to_string()));
         }
         queue.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        if full {
+            return Some(End::Limit(target.size_max));
+        }
     }
     let waiting = queue.waiting.load(Ordering::Relaxed) as u64;
     queue.overrun.load(Ordering::Relaxed).then_some(End::TooSlow(waiting))
@@ -202,13 +211,15 @@ struct Target<F> {
 }
 
 impl<F: Write> Target<F> {
-    fn append(&mut self, batch: &[u8]) -> Result<(), End> {
-        let size = self.written + batch.len() as u64;
-        if size + END_ROOM > self.size_max {
-            return Err(End::Limit(self.size_max));
-        }
-        self.file.write_all(batch).map_err(|error| End::Refused(error.to_string()))?;
-        (self.before, self.written) = (self.written, size);
+    /// Whether so many bytes, and a last word, are within the limit.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.written + bytes as u64 + END_ROOM <= self.size_max
+    }
+
+    fn append(&mut self, batch: &[u8]) -> io::Result<()> {
+        self.file.write_all(batch)?;
+        self.before = self.written;
+        self.written += batch.len() as u64;
         Ok(())
     }
 }
@@ -220,7 +231,8 @@ impl Target<File> {
         let content = postcard::to_allocvec(&(0_i64, Entry::End(end.clone())))
             .expect("derived encodings into a vector cannot fail");
         let mark = frame(&content);
-        for size in [self.written, self.before] {
+        // The first batch has the header, without which the rest is nothing.
+        for size in [self.written, self.before].into_iter().filter(|&size| size > 0) {
             let mut marked = || {
                 self.file.set_len(size)?;
                 self.file.seek(SeekFrom::Start(size))?;
