@@ -70,6 +70,9 @@ fn every_daemon_does_again_what_it_did_in_every_story_under_every_policy() {
                 });
                 assert_eq!(again.collect::<Vec<_>>(), said(&outcome.entries, index), "{name}");
             }
+            if policy != Partition::Lan {
+                continue;
+            }
             let alone = world::run(&story, seed, false);
             assert_eq!(
                 format!("{:?}", alone.entries),
@@ -167,7 +170,7 @@ fn records_of_machines_whose_clocks_differ_are_put_on_one_clock_by_their_datagra
     let (truth, told) = (moments(&outcome.entries), moments(&account.entries));
     assert_eq!(truth.keys().collect::<Vec<_>>(), told.keys().collect::<Vec<_>>());
     for (which, at) in &truth {
-        let error = told[which].abs_diff(*at);
+        let error = (account.begins + told[which]).abs_diff(*at);
         assert!(error <= Duration::from_millis(3), "{which:?} is told {error:?} off");
     }
     assert!(account.overlaps.is_empty(), "{:?}", account.overlaps);

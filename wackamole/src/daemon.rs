@@ -7,15 +7,14 @@
 
 mod fence_command;
 mod fenced;
+mod recording;
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -45,9 +44,10 @@ use crate::io::reach::EchoReach;
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
 use crate::io::udp::{self, UdpNetwork};
-use crate::record::{self, FileSink, Header, Recorder};
+use crate::record::Header;
 use crate::telemetry::Telemetry;
 use fenced::{FencedAddresses, Support};
+pub use recording::Recording;
 
 /// Questions from the control socket that wait for the driver.
 const COMMANDS_MAX: usize = 16;
@@ -118,15 +118,6 @@ impl std::fmt::Display for Removal {
             Self::Failed => "ADDRESSES MAY BE LEFT on this machine, see `ip addr`",
         })
     }
-}
-
-/// Where a daemon records what it is told.
-#[derive(Clone, Debug)]
-pub struct Recording {
-    /// The directory; it is made if it is missing.
-    pub directory: PathBuf,
-    /// How many bytes all records of this node in it may have.
-    pub limit: u64,
 }
 
 /// Runs node `me` until a signal stops it and it has left the cluster. `guardian` is how its guardian is started.
@@ -216,7 +207,7 @@ async fn serve(
         .map_err(|source| DaemonError::System { doing: "read the record of votes", source })?;
     let started = clock.now();
     let header = Header::new(&node_config, incarnation, votes.clone(), started, wall_clock());
-    let mut recorder = recording.and_then(|recording| recorder(recording, &header));
+    let mut recorder = recording.and_then(|recording| recording.begin(&header));
     let mut node = Node::new(node_config, incarnation, started);
     recall(&mut node, votes);
     let (ask, mut commands) = mpsc::channel(COMMANDS_MAX);
@@ -274,17 +265,6 @@ async fn serve(
             Err(DaemonError::Interrupted(remove_addresses(addresses, may_clean_up).await))
         }
     }
-}
-
-/// Begins a record. That it cannot is no reason not to start.
-fn recorder(recording: &Recording, header: &Header) -> Option<Recorder<FileSink>> {
-    let begun = record::create(&recording.directory, recording.limit, header);
-    begun
-        .inspect_err(|error| {
-            let source = error.source();
-            warn!(%error, source, "this start is not recorded");
-        })
-        .ok()
 }
 
 /// What an earlier start voted for. A record that is lost or damaged is no reason not to start: the node then has no
