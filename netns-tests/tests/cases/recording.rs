@@ -10,10 +10,10 @@ use netns_tests::daemon::log_file;
 use netns_tests::plan::Plan;
 use netns_tests::wait;
 use nix::mount::{MsFlags, mount};
-use sim::journal::What;
+use sim::journal::{KernelChange, What};
 use sim::replay::account::Account;
 use sim::replay::clocks::Clocks;
-use sim::replay::{Replayed, load, replay, show};
+use sim::replay::{Happening, Replayed, load, replay, show};
 use wackamole::record::{End, Finish};
 use wackamole_protocol::event::Event;
 use wackamole_protocol::id::NodeId;
@@ -22,6 +22,10 @@ pub(crate) fn what_daemons_recorded_is_done_again_and_shows_the_failover() -> Re
     let plan = Plan { record: true, ..Plan::new(3) };
     let mut cluster = Cluster::start(plan.ipv4_vips(6).ipv6_vips(3))?;
     let victims = cluster.holdings(&["b"])?;
+    // A daemon that is killed takes the last milliseconds of its record with it.
+    wait::until("b has recorded what it holds", SOON, || {
+        replay_all(&cluster, &["b"]).is_ok_and(|so_far| acquired(&so_far[0]) == victims["b"].len())
+    })?;
 
     cluster.kill_daemon("b")?;
     cluster.wait_served(&["a", "c"])?;
@@ -37,7 +41,7 @@ pub(crate) fn what_daemons_recorded_is_done_again_and_shows_the_failover() -> Re
     let text = show::text(&replayed, &clocks, &account, true);
     ensure!(replayed.len() == 4, "{text}");
     for record in &replayed {
-        ensure!(record.is_same() && record.steps > 100, "{text}");
+        ensure!(record.is_same() && record.steps > 20, "{text}");
     }
     let cut_off = |record: &&Replayed| matches!(record.finish, Finish::CutOff { .. });
     let cut_off: Vec<_> = replayed.iter().filter(cut_off).collect();
@@ -92,6 +96,14 @@ pub(crate) fn a_full_disk_ends_a_record_and_nothing_else() -> Result<()> {
         ensure!(full == (record.header.node == "b"), "{:?}", record.finish);
     }
     Ok(())
+}
+
+/// How many times a machine's kernel acquired a VIP.
+fn acquired(record: &Replayed) -> usize {
+    let acquired = |happening: &&(_, Happening)| {
+        matches!(happening.1, Happening::Kernel(_, KernelChange::Acquired))
+    };
+    record.happenings.iter().filter(acquired).count()
 }
 
 /// Fetches the records of some machines and feeds them through the machines again.
