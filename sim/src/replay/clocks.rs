@@ -64,10 +64,13 @@ impl Clocks {
                 let back = delays(&clocks, records, &sent[to], to, from);
                 let mut ahead = Vec::new();
                 let mut within = clocks[from].within.unwrap_or(0);
-                for (window, there) in there {
-                    let Some(back) = back.get(&window) else { continue };
-                    let at = window * WINDOW + WINDOW / 2;
-                    ahead.push((at, clocks[from].ahead(at) + (there - back) / 2));
+                for (window, (at, there)) in there {
+                    let Some((_, back)) = back.get(&window) else { continue };
+                    let between = (there - back) / 2;
+                    // `at` is the time of the one with the lower number.
+                    let (at_from, at_to) =
+                        if from < to { (at, at + between) } else { (at - between, at) };
+                    ahead.push((at_to, clocks[from].ahead(at_from) + between));
                     within = within.max((there + back).abs() / 2);
                 }
                 if !ahead.is_empty() {
@@ -106,39 +109,45 @@ impl OneClock {
         mark.map_or(at, |(own, wall)| wall + (at - own))
     }
 
+    /// Between two times at which it is known, and beyond the first and the last, clocks are taken to drift evenly.
     fn ahead(&self, wall: i128) -> i128 {
         let behind = self.ahead.partition_point(|(at, _)| *at <= wall);
-        match (self.ahead[..behind].last(), self.ahead.get(behind)) {
-            (Some((t0, a0)), Some((t1, a1))) => a0 + (a1 - a0) * (wall - t0) / (t1 - t0).max(1),
-            (Some((_, only)), None) | (None, Some((_, only))) => *only,
-            (None, None) => 0,
+        let pair = behind.clamp(1, self.ahead.len().max(2) - 1);
+        match self.ahead[..] {
+            [] => 0,
+            [(_, only)] => only,
+            _ => {
+                let ((t0, a0), (t1, a1)) = (self.ahead[pair - 1], self.ahead[pair]);
+                a0 + (a1 - a0) * (wall - t0) / (t1 - t0).max(1)
+            }
         }
     }
 }
 
-/// The median time from sending to receiving in each window, by two wall clocks.
+/// The median time from sending to receiving in each window, by two wall clocks, and when that was on average.
 fn delays(
     clocks: &[OneClock],
     records: &[Replayed],
     sent: &BTreeMap<Fingerprint, Instant>,
     from: usize,
     to: usize,
-) -> BTreeMap<i128, i128> {
-    let mut windows: BTreeMap<i128, Vec<i128>> = BTreeMap::new();
+) -> BTreeMap<i128, (i128, i128)> {
+    let mut windows: BTreeMap<i128, Vec<(i128, i128)>> = BTreeMap::new();
     for (received_at, which) in &records[to].received {
         if let Some(sent_at) = sent.get(which) {
             let (left, came) = (clocks[from].wall(*sent_at), clocks[to].wall(*received_at));
             // Both directions file under one machine's time.
             let filed = if from < to { left } else { came };
-            windows.entry(filed.div_euclid(WINDOW)).or_default().push(came - left);
+            windows.entry(filed.div_euclid(WINDOW)).or_default().push((came - left, filed));
         }
     }
     windows.retain(|_, delays| delays.len() >= DATAGRAMS_MIN);
-    let median = |mut delays: Vec<i128>| {
+    let sum_up = |mut delays: Vec<(i128, i128)>| {
         delays.sort_unstable();
-        delays[delays.len() / 2]
+        let mean = delays.iter().map(|(_, at)| at).sum::<i128>() / delays.len() as i128;
+        (mean, delays[delays.len() / 2].0)
     };
-    windows.into_iter().map(|(window, delays)| (window, median(delays))).collect()
+    windows.into_iter().map(|(window, delays)| (window, sum_up(delays))).collect()
 }
 
 fn nanos(at: Instant) -> i128 {
