@@ -187,14 +187,10 @@ impl Machine {
         let started = clock.now();
         let votes = self.platter.read();
         let mut recorder = segment.borrow().journal.records.clone().map(|records| {
-            let header = record::Header::new(
-                &self.config,
-                incarnation,
-                votes.clone(),
-                started,
-                world_time(),
-            );
-            Recorder::start(&header, world_time, records.begin())
+            let header =
+                record::Header::new(&self.config, incarnation, votes.clone(), started, time.now());
+            let time = time.clone();
+            Recorder::start(&header, move || time.now(), records.begin())
         });
         let mut node = Node::new(self.config.clone(), incarnation, started);
         if let Some(votes) = votes {

@@ -23,19 +23,24 @@ pub struct Recorder<S: Sink> {
     content: Vec<u8>,
     /// The instant of the last entry.
     last: Instant,
-    wall_clock: fn() -> Duration,
+    wall_clock: Box<dyn Fn() -> Duration>,
     wall_clock_at: Instant,
     on: bool,
 }
 
 impl<S: Sink> Recorder<S> {
     /// Begins a record. `wall_clock` tells the time since 1970.
-    pub fn start(header: &Header, wall_clock: fn() -> Duration, mut sink: S) -> Self {
+    pub fn start(
+        header: &Header,
+        wall_clock: impl Fn() -> Duration + 'static,
+        mut sink: S,
+    ) -> Self {
         let mut beginning = format!("{MAGIC}{VERSION}\n").into_bytes();
         let json = serde_json::to_vec(header).expect("a header has string keys only");
         beginning.extend(frame(&json));
         let on = sink.put(beginning);
         let started = header.started();
+        let wall_clock = Box::new(wall_clock);
         Self { sink, content: Vec::new(), last: started, wall_clock, wall_clock_at: started, on }
     }
 
