@@ -22,7 +22,7 @@ use sim::shrink::{self, Failing};
 use sim::stopwatch::Stopwatch;
 use sim::story::build;
 use sim::sweep::{Seeds, Summary, sweep};
-use sim::{account, pages, replay, report, world};
+use sim::{account, page, pages, replay, report, world};
 use wackamole_protocol::config::Partition;
 
 /// Simulates clusters of daemons on a LAN, with faults.
@@ -170,6 +170,9 @@ struct Replay {
     /// Report as JSON.
     #[arg(long, conflicts_with = "trace")]
     json: bool,
+    /// Draw the page of it: the one that simulated runs have.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Enough for a run of some hundred faults.
@@ -341,6 +344,11 @@ fn replay(options: &Replay) -> anyhow::Result<bool> {
     } else {
         replay::show::text(&replayed, &clocks, &account, options.trace)
     })?;
+    if let Some(file) = &options.report {
+        let story = replay::page::story(&replayed, &clocks, &account);
+        std::fs::write(file, page::html(&story))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     Ok(replayed.iter().all(replay::Replayed::is_same))
 }
 

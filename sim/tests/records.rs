@@ -189,4 +189,16 @@ fn records_of_machines_whose_clocks_differ_are_put_on_one_clock_by_their_datagra
     let text = sim::replay::show::text(&replayed, &clocks, &account, true);
     assert!(text.contains("the record of c ends: it is cut off"), "{text}");
     assert!(text.contains("c, start") && text.contains("the same outputs"), "{text}");
+
+    let story = sim::replay::page::story(&replayed, &clocks, &account);
+    let states: Vec<_> = story.nodes[2].states.iter().map(|span| span.state.as_str()).collect();
+    assert_eq!(states.last(), Some(&"killed"), "{states:?}");
+    let taken_over = story.vips.iter().filter(|vip| vip.held.iter().any(|span| span.node == 2));
+    assert!(taken_over.clone().count() == 2);
+    for vip in taken_over {
+        let last = vip.held.last().expect("it is held");
+        assert!(last.node != 2 && last.to == story.end, "{vip:?}");
+    }
+    let page = sim::page::html(&story);
+    assert!(page.contains("what 3 records tell"));
 }

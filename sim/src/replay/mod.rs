@@ -5,6 +5,7 @@
 pub mod account;
 pub mod clocks;
 pub mod load;
+pub mod page;
 pub mod show;
 
 use std::collections::{BTreeMap, VecDeque};
