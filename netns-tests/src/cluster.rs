@@ -28,6 +28,8 @@ use crate::witness::Witness;
 const CONFIGURATION: &str = "/run/cluster.toml";
 const KEY: &str = "/run/cluster.key";
 const STATE: &str = "/run/state";
+/// And the records of its daemons, if the plan wants them.
+pub const RECORDS: &str = "/run/records";
 
 /// How long a case waits for something that should happen within a second, on a machine that also compiles.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -154,7 +156,9 @@ impl Cluster {
     /// The program cannot be started.
     pub fn start_daemon(&mut self, name: &str) -> Result<()> {
         let node = self.nodes.get_mut(name).with_context(|| format!("no machine {name}"))?;
-        node.daemon = Some(Daemon::start(node.machine.host(), Path::new(CONFIGURATION))?);
+        let record = self.plan.record.then_some(Path::new(RECORDS));
+        let host = node.machine.host();
+        node.daemon = Some(Daemon::start(host, Path::new(CONFIGURATION), record)?);
         Ok(())
     }
 
@@ -262,6 +266,33 @@ impl Cluster {
     /// The kernel refuses.
     pub fn heal(&self) -> Result<()> {
         self.lan.heal()
+    }
+
+    /// The records that the daemons of a machine have written so far, each with its file's name.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn records(&self, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let read = || -> std::io::Result<_> {
+            let record = |entry: std::io::Result<fs::DirEntry>| {
+                let path = entry?.path();
+                Ok((path.display().to_string(), fs::read(&path)?))
+            };
+            fs::read_dir(RECORDS)?.map(record).collect()
+        };
+        self.machine(name)
+            .host()
+            .run(read)
+            .with_context(|| format!("reading the records of {name}"))
+    }
+
+    /// The key that the machines share.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn key(&self) -> Result<Vec<u8>> {
+        let any = self.nodes.values().next().context("a cluster without machines")?;
+        any.machine.host().run(|| fs::read(KEY)).context("reading the key")
     }
 
     /// What the daemon of a machine says.

@@ -28,14 +28,18 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `wackamole run` on `host`. Which node it is, it finds out by the host name.
+    /// Starts `wackamole run` on `host`. Which node it is, it finds out by the host name. It records what it is told below
+    /// `record`, if that is given.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn start(host: &Host, config: &Path) -> Result<Self> {
+    pub fn start(host: &Host, config: &Path, record: Option<&Path>) -> Result<Self> {
         let log = open_log(host.name())?;
         let mut command = Command::new(binary::path()?);
         command.arg("run").arg("--config").arg(config);
+        if let Some(record) = record {
+            command.arg("--record").arg(record);
+        }
         if let Some(level) = env::var_os(LOG_LEVEL) {
             command.arg("--log").arg(level);
         }

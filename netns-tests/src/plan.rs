@@ -35,6 +35,8 @@ pub struct Plan {
     pub vips: Vec<PlannedVip>,
     /// Number of the first machine on each segment.
     pub first_number: u8,
+    /// Daemons record what they are told.
+    pub record: bool,
 }
 
 /// A VIP to be configured.
@@ -65,6 +67,7 @@ impl Plan {
             ipv6: false,
             vips: Vec::new(),
             first_number: 11,
+            record: false,
         }
     }
 

@@ -20,6 +20,8 @@ mod handover;
 mod harness;
 #[path = "cases/partition.rs"]
 mod partition;
+#[path = "cases/recording.rs"]
+mod recording;
 #[path = "cases/safety.rs"]
 mod safety;
 #[path = "cases/segment.rs"]
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
                 a_set_over_two_interfaces_moves_whole;
             announcements: caches_of_a_third_machine_point_to_the_new_holder;
             addresses: an_address_deleted_by_hand_is_put_back, foreign_addresses_are_left_alone;
+            recording: what_daemons_recorded_is_done_again_and_shows_the_failover,
+                a_full_disk_ends_a_record_and_nothing_else;
             segment: a_wrong_key_is_counted_and_kept_out,
                 another_cluster_is_counted_and_undisturbed,
                 a_stranger_that_claims_a_vip_is_named_and_the_holder_defends_it;

@@ -157,6 +157,12 @@ impl Chronicle {
         self
     }
 
+    /// A chronicle of what is known otherwise, by time.
+    pub fn of(changes: impl IntoIterator<Item = (Duration, State)>) -> Self {
+        let changes = changes.into_iter().map(|(at, to)| Change { at, to }).collect();
+        Self { changes, ..Self::default() }
+    }
+
     /// All changes; by time in what came of a run.
     pub fn changes(&self) -> &[Change] {
         &self.changes

@@ -2,6 +2,10 @@
 //!
 //! Times are those of the simulated world, not of any node's own clock.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use wackamole::record::Sink;
 use wackamole_protocol::event::Event;
 use wackamole_protocol::time::Duration;
 
@@ -201,6 +205,41 @@ pub struct Journal {
     entries: Vec<Entry>,
     /// Datagrams are recorded too.
     pub with_datagrams: bool,
+    /// Where daemons record what they are told, if they do.
+    pub records: Option<Records>,
+}
+
+/// The records of all starts of all daemons of a run, as their files would be.
+#[derive(Clone, Debug, Default)]
+pub struct Records(Rc<RefCell<Vec<Vec<u8>>>>);
+
+impl Records {
+    /// Another start of a daemon.
+    pub fn begin(&self) -> OneRecord {
+        let mut records = self.0.borrow_mut();
+        records.push(Vec::new());
+        OneRecord { records: self.clone(), index: records.len() - 1 }
+    }
+
+    /// What was recorded so far.
+    pub fn take(&self) -> Vec<Vec<u8>> {
+        self.0.take()
+    }
+}
+
+/// Where one start of a daemon records.
+#[derive(Debug)]
+pub struct OneRecord {
+    records: Records,
+    index: usize,
+}
+
+impl Sink for OneRecord {
+    fn put(&mut self, frame: Vec<u8>) -> bool {
+        let mut records = self.records.0.borrow_mut();
+        let record = records.get_mut(self.index);
+        record.map(|record| record.extend(frame)).is_some()
+    }
 }
 
 impl Journal {

@@ -7,7 +7,8 @@
 //!   life, [`clients`], and the [`journal`] of what happened;
 //! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
 //! - [`sweep`] runs many seeds, [`report`] and [`narrate`] tell what came of them; a [`story`] is a run as plain data, with an
-//!   [`account`] in plain language and what the [`chronicle`] noted, and a [`page`] draws it; [`pages`] writes many.
+//!   [`account`] in plain language and what the [`chronicle`] noted, and a [`page`] draws it; [`pages`] writes many;
+//! - [`replay`] does again what real daemons recorded.
 //!
 //! One seed determines everything, to the byte ([`determinism`]). docs/simulation.md tells how to use it.
 
@@ -39,6 +40,7 @@ pub mod page;
 pub mod pages;
 pub mod panics;
 pub mod reach;
+pub mod replay;
 pub mod report;
 pub mod rng;
 pub mod scenario;

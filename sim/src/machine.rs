@@ -27,6 +27,7 @@ use crate::reach::SimReach;
 use crate::rng::{Rng, Span};
 use crate::segment::{Daemon, SharedSegment};
 use wackamole::env::Clock;
+use wackamole::record::{self, Recorder};
 
 /// The sequence number of the first datagram that a guardian sends: higher than any that its daemon can have sent.
 const GUARDIAN_SEQUENCE: u64 = 1 << 62;
@@ -183,9 +184,17 @@ impl Machine {
             (incarnation, Rng::new(rng.next(), "worker"), Rng::new(rng.next(), "disk"))
         };
         self.incarnation.set(Some(incarnation));
-        let mut node = Node::new(self.config.clone(), incarnation, clock.now());
-        if let Some(record) = self.platter.read() {
-            node.recall(&record)?;
+        let started = clock.now();
+        let votes = self.platter.read();
+        let mut recorder = segment.borrow().journal.records.clone().map(|records| {
+            let header =
+                record::Header::new(&self.config, incarnation, votes.clone(), started, time.now());
+            let time = time.clone();
+            Recorder::start(&header, move || time.now(), records.begin())
+        });
+        let mut node = Node::new(self.config.clone(), incarnation, started);
+        if let Some(votes) = votes {
+            node.recall(&votes)?;
         }
         let addresses = SimAddresses::new(
             time.clone(),
@@ -209,13 +218,20 @@ impl Machine {
         let shutdown = Rc::new(Bell::default());
         *self.shutdown.borrow_mut() = Rc::clone(&shutdown);
 
-        let mut observe = |_, observation: Observation<'_>| {
+        let mut observe = |now, observation: Observation<'_>| {
+            if let Some(recorder) = &mut recorder {
+                recorder.observe(now, &observation);
+            }
             let node = self.node;
             let what = match observation {
                 Observation::Event(event) => What::Daemon { node, event: event.clone() },
                 Observation::NetworkFault { action, error } => {
                     What::NetworkFault { node, text: format!("cannot {action}: {error}") }
                 }
+                Observation::Turn
+                | Observation::Input(_)
+                | Observation::Effect(_)
+                | Observation::Rest => return,
             };
             segment.borrow_mut().journal.push(time.now(), what);
         };
@@ -231,6 +247,9 @@ impl Machine {
             shutdown.heard(),
         )
         .await?;
+        if let Some(recorder) = recorder {
+            recorder.finish();
+        }
         let mut segment = self.segment.borrow_mut();
         segment.set_daemon(self.node, Daemon::Ended);
         segment.fences.daemon_gone(self.node);

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,12 +15,14 @@ use sim::determinism::{differing, fingerprints};
 use sim::engine::Scheduler;
 use sim::explore::{self, Course};
 use sim::narrate::Narrator;
+use sim::replay::account::Account;
+use sim::replay::clocks::Clocks;
 use sim::scenario::{Scenario, policy_word};
 use sim::shrink::{self, Failing};
 use sim::stopwatch::Stopwatch;
 use sim::story::build;
 use sim::sweep::{Seeds, Summary, sweep};
-use sim::{account, pages, report, world};
+use sim::{account, page, pages, replay, report, world};
 use wackamole_protocol::config::Partition;
 
 /// Simulates clusters of daemons on a LAN, with faults.
@@ -41,6 +43,9 @@ enum Verb {
     Shrink(Shrink),
     /// Run worlds of the exploration on one thread and again on two, and compare their traces byte for byte.
     Determinism(Determinism),
+    /// Feed what real daemons recorded through the same machines again, compare what they do, and tell it as one course of
+    /// events.
+    Replay(Replay),
     /// Measure how many seconds are simulated per second of one core, with five nodes.
     Bench,
 }
@@ -75,6 +80,9 @@ struct Run {
     /// or of the first. Otherwise a folder: a table of all scenarios that links to a page for each.
     #[arg(long, value_name = "FILE.html|DIR")]
     report: Option<PathBuf>,
+    /// Have every daemon record what it is told, into this folder, for `replay`; needs --seed and one scenario.
+    #[arg(long, requires = "seed", conflicts_with = "report", value_name = "DIR")]
+    record: Option<PathBuf>,
     /// Report as JSON.
     #[arg(long)]
     json: bool,
@@ -148,6 +156,25 @@ struct Determinism {
     both_engines: bool,
 }
 
+#[derive(Args)]
+struct Replay {
+    /// Records, or folders of them, of one cluster.
+    #[arg(required = true)]
+    records: Vec<PathBuf>,
+    /// The key of the cluster; otherwise `cluster.key` in one of the folders.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Tell everything that happened, one line each.
+    #[arg(long)]
+    trace: bool,
+    /// Report as JSON.
+    #[arg(long, conflicts_with = "trace")]
+    json: bool,
+    /// Draw the page of it: the one that simulated runs have.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+}
+
 /// Enough for a run of some hundred faults.
 const SHRINK_RUNS: usize = 600;
 /// More failures of one exploration than that are not shrunk: they are likely to be the same few.
@@ -196,6 +223,7 @@ fn main() -> ExitCode {
         Verb::Explore(options) => explore(&options),
         Verb::Shrink(options) => shrink(&options),
         Verb::Determinism(options) => determinism(&options),
+        Verb::Replay(options) => replay(&options),
         Verb::Bench => bench(),
     };
     match verdict {
@@ -214,6 +242,12 @@ fn run(options: &Run) -> anyhow::Result<bool> {
         scenarios.dedup_by(|one, other| one.file == other.file);
         let under = |story: Scenario| options.policies.iter().map(move |&p| story.under(p));
         scenarios = scenarios.into_iter().flat_map(under).collect();
+    }
+    if let (Some(seed), Some(directory)) = (options.seed, &options.record) {
+        let [scenario] = &scenarios[..] else {
+            bail!("--record takes one scenario, and {} were given", scenarios.len());
+        };
+        return record(scenario, seed, directory);
     }
     if let Some(seed) = options.seed
         && options.trace
@@ -257,6 +291,21 @@ fn run(options: &Run) -> anyhow::Result<bool> {
     Ok(good)
 }
 
+/// One run whose daemons record what they are told.
+fn record(scenario: &Scenario, seed: u64, directory: &Path) -> anyhow::Result<bool> {
+    let (outcome, records) = world::run_recorded(scenario, seed);
+    replay::load::save(directory, &records)?;
+    print(&format!(
+        "{}\n{}\n{} records in {}\nreplay: cargo xtask simulate replay {}",
+        scenario.title,
+        Narrator::new(scenario).timeline(&outcome.entries),
+        records.len(),
+        directory.display(),
+        directory.display()
+    ))?;
+    Ok(outcome.is_good())
+}
+
 /// The timelines of single runs in which nothing was broken.
 fn told(scheduler: Scheduler, scenarios: &[Scenario], summaries: &[Summary]) -> String {
     let tell = |summary: &Summary| {
@@ -282,6 +331,25 @@ fn show(scenarios: &[Scenario], seed: u64, options: &Run) -> anyhow::Result<bool
         good &= outcome.is_good();
     }
     Ok(good)
+}
+
+fn replay(options: &Replay) -> anyhow::Result<bool> {
+    let (records, key) = replay::load::load(&options.records, options.key_file.as_deref())?;
+    let replayed: Vec<_> = records.iter().map(|record| replay::replay(record, &key)).collect();
+    drop(records);
+    let clocks = Clocks::compare(&replayed);
+    let account = Account::merge(&replayed, &clocks).map_err(anyhow::Error::msg)?;
+    print(&if options.json {
+        serde_json::to_string_pretty(&replay::show::json(&replayed, &clocks, &account))?
+    } else {
+        replay::show::text(&replayed, &clocks, &account, options.trace)
+    })?;
+    if let Some(file) = &options.report {
+        let story = replay::page::story(&replayed, &clocks, &account);
+        std::fs::write(file, page::html(&story))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(replayed.iter().all(replay::Replayed::is_same))
 }
 
 fn explore(options: &Explore) -> anyhow::Result<bool> {

@@ -29,7 +29,7 @@ use crate::engine::{Engine, Scheduler, Software};
 use crate::fault::Fault;
 use crate::fences::Fences;
 use crate::gate::Gated;
-use crate::journal::{Entry, What};
+use crate::journal::{Entry, Records, What};
 use crate::machine::{Machine, Parts};
 use crate::network::{PORT, node_address};
 use crate::panics;
@@ -90,6 +90,17 @@ pub fn run_on(scheduler: Scheduler, scenario: &Scenario, seed: u64, datagrams: b
     let outcome = world.finish();
     panics::unwatch();
     outcome
+}
+
+/// Runs a scenario with a seed while every daemon records what it is told. Returns the records of all starts too.
+pub fn run_recorded(scenario: &Scenario, seed: u64) -> (Outcome, Vec<Vec<u8>>) {
+    let mut world = World::new(Scheduler::Turmoil, scenario, seed);
+    let records = Records::default();
+    world.segment.borrow_mut().journal.records = Some(records.clone());
+    world.run();
+    let outcome = world.finish();
+    panics::unwatch();
+    (outcome, records.take())
 }
 
 struct World<'a> {

@@ -7,6 +7,7 @@
 
 mod fence_command;
 mod fenced;
+mod recording;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -37,14 +38,16 @@ use crate::guardian::{self, Farewell, Program};
 use crate::io::addresses::{
     self, AddressesConfig, Heartbeats, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
 };
-use crate::io::clock::BootClock;
+use crate::io::clock::{BootClock, wall_clock};
 use crate::io::gate::{self, Gate};
 use crate::io::reach::EchoReach;
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
 use crate::io::udp::{self, UdpNetwork};
+use crate::record::Header;
 use crate::telemetry::Telemetry;
 use fenced::{FencedAddresses, Support};
+pub use recording::Recording;
 
 /// Questions from the control socket that wait for the driver.
 const COMMANDS_MAX: usize = 16;
@@ -126,12 +129,13 @@ pub fn run(
     me: &NodeDefinition,
     key: ClusterKey,
     guardian: Program,
+    recording: Option<&Recording>,
 ) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| DaemonError::System { doing: "start the runtime", source })?;
-    LocalSet::new().block_on(&runtime, serve(config, me, key, guardian))
+    LocalSet::new().block_on(&runtime, serve(config, me, key, guardian, recording))
 }
 
 async fn serve(
@@ -139,6 +143,7 @@ async fn serve(
     me: &NodeDefinition,
     key: ClusterKey,
     guardian: Program,
+    recording: Option<&Recording>,
 ) -> Result<(), DaemonError> {
     // Before anything else: from here on a signal asks us to leave.
     let signals = Signals::catch()
@@ -198,12 +203,21 @@ async fn serve(
         program: guardian,
     };
     let addresses = FencedAddresses::start(netlink, support)?;
-    let mut node = Node::new(node_config, incarnation, clock.now());
-    recall(&mut node, &store)?;
+    let votes = RecordWriter::read(store.path())
+        .map_err(|source| DaemonError::System { doing: "read the record of votes", source })?;
+    let started = clock.now();
+    let header = Header::new(&node_config, incarnation, votes.clone(), started, wall_clock());
+    let mut recorder = recording.and_then(|recording| recording.begin(&header));
+    let mut node = Node::new(node_config, incarnation, started);
+    recall(&mut node, votes);
     let (ask, mut commands) = mpsc::channel(COMMANDS_MAX);
     let (leave, left_to) = oneshot::channel();
-    let mut observe =
-        |now, observation: driver::Observation<'_>| telemetry.observe(now, &observation);
+    let mut observe = |now, observation: driver::Observation<'_>| {
+        if let Some(recorder) = &mut recorder {
+            recorder.observe(now, &observation);
+        }
+        telemetry.observe(now, &observation);
+    };
     let driver = driver::run(
         node,
         &network,
@@ -225,6 +239,9 @@ async fn serve(
     };
     match ended {
         Some(Ok(Ok(()))) => {
+            if let Some(recorder) = recorder {
+                recorder.finish();
+            }
             // The driver has released everything, so nothing but today's VIPs needs to be remembered.
             let noted = store.cleaned_up(&own).and_then(|()| store.promises_are(timeout));
             if let Err(error) = noted {
@@ -252,15 +269,12 @@ async fn serve(
 
 /// What an earlier start voted for. A record that is lost or damaged is no reason not to start: the node then has no
 /// vote until it is in a new primary view.
-fn recall(node: &mut Node, store: &StateDirectory) -> Result<(), DaemonError> {
-    let record = RecordWriter::read(store.path())
-        .map_err(|source| DaemonError::System { doing: "read the record of votes", source })?;
-    if let Some(record) = record
-        && let Err(error) = node.recall(&record)
+fn recall(node: &mut Node, votes: Option<Vec<u8>>) {
+    if let Some(votes) = votes
+        && let Err(error) = node.recall(&votes)
     {
         warn!(%error, "this node has no vote until it is in a new primary view");
     }
-    Ok(())
 }
 
 /// Makes the gate, if it is configured and this kernel can.

@@ -4,6 +4,7 @@
 //! Deadlines come first in each turn, so a flood of datagrams cannot starve them, and a node that was stopped looks at its
 //! own clock before it believes or sends anything.
 
+mod machines;
 #[cfg(test)]
 mod tests;
 
@@ -15,14 +16,14 @@ use std::pin::pin;
 
 use tokio::sync::{mpsc, oneshot};
 use wackamole_protocol::event::Event;
-use wackamole_protocol::node::{Destination, Node, Output};
+use wackamole_protocol::node::{Destination, Node};
 use wackamole_protocol::status::Status;
-use wackamole_protocol::time::{Deadline, Instant};
+use wackamole_protocol::time::Instant;
 
 use crate::env::{
-    Action, AddressError, AddressEvent, Addresses, Clock, Lease, Network, Reach, Storage, Work,
+    Action, AddressError, AddressEvent, Addresses, Clock, Network, Reach, Storage, Work,
 };
-use crate::reconcile::Reconciler;
+pub use machines::{Effect, Input, Machines};
 
 /// Datagrams taken in one turn before deadlines are looked at again.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -44,14 +45,14 @@ pub enum Command {
 
 /// Runs a node until it has left gracefully, which starts when `shutdown` is ready.
 ///
-/// Leftovers of an earlier daemon are removed before the first heartbeat is sent. `observe` is called for every event,
-/// in order. A local fault of the network is told there once per kind of error and does not end the run.
+/// Leftovers of an earlier daemon are removed before the first heartbeat is sent. `observe` is told in order of every turn,
+/// input, effect and event. A local fault of the network is told there once per kind of error and does not end the run.
 ///
 /// # Errors
 /// The clean-up at the start failed: nothing has been sent, and nothing is held.
 #[allow(clippy::too_many_arguments)] // the whole environment of a node, each part by its trait
 pub async fn run(
-    mut node: Node,
+    node: Node,
     network: &impl Network,
     clock: &impl Clock,
     addresses: &impl Addresses,
@@ -62,72 +63,63 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AddressError> {
     let meanwhile = clean_up(addresses).await?;
-    let mut reconciler = Reconciler::new(node.config());
+    let mut machines = Machines::new(node);
     for event in meanwhile {
-        reconciler.handle_event(event, clock.now());
+        feed(&mut machines, Input::Address(event), clock.now(), observe);
     }
     let mut shutdown = pin!(shutdown);
     let mut leaving = false;
     let mut commands_open = true;
     let mut buffer = [0; BUFFER];
     let mut faults = BTreeMap::new();
-    let mut lease = Lease::None;
     loop {
         let now = clock.now();
-        if node.poll_timeout().at <= now {
-            node.handle_timeout(now);
-        }
-        if reconciler.poll_timeout().at <= now {
-            reconciler.handle_timeout(now);
-        }
-        // The fences stand before anything is acquired under them.
-        renew(&node, &reconciler, addresses, &mut lease);
-        if execute(
-            &mut node,
-            &mut reconciler,
-            network,
-            addresses,
-            storage,
-            observe,
-            &mut faults,
-            clock,
-        ) {
-            addresses.renew(Lease::None);
+        observe(now, Observation::Turn);
+        let left = machines.turn(now, &mut |effect| {
+            carry_out(effect, now, network, addresses, storage, observe, &mut faults);
+        });
+        if left {
             return Ok(());
         }
-        renew(&node, &reconciler, addresses, &mut lease);
-        let deadline: Deadline = node.poll_timeout().min(reconciler.poll_timeout());
+        observe(now, Observation::Rest);
+        let deadline = machines.poll_timeout();
         tokio::select! {
             biased;
             () = clock.sleep_until(deadline.at) => {}
             () = &mut shutdown, if !leaving => {
                 leaving = true;
-                node.leave(clock.now());
+                feed(&mut machines, Input::Leave, clock.now(), observe);
             }
             command = commands.recv(), if commands_open => match command {
                 Some(Command::Status(reply)) => {
                     // Whoever asked may have gone.
-                    let _ = reply.send(node.status(clock.now()));
+                    let _ = reply.send(machines.status(clock.now()));
                 }
                 Some(Command::ForcePrimary(reply)) => {
-                    let _ = reply.send(node.force_primary(clock.now()));
+                    let now = clock.now();
+                    observe(now, Observation::Input(&Input::ForcePrimary));
+                    let _ = reply.send(machines.force_primary(now));
                 }
                 None => commands_open = false,
             },
-            answering = reach.changed() => node.handle_reach(answering, clock.now()),
+            answering = reach.changed() => {
+                feed(&mut machines, Input::Reach(answering), clock.now(), observe);
+            }
             event = addresses.next() => {
                 let now = clock.now();
-                reconciler.handle_event(event, now);
+                feed(&mut machines, Input::Address(event), now, observe);
                 for _ in 1..OUTCOMES_PER_TURN {
                     tokio::select! {
                         biased;
-                        event = addresses.next() => reconciler.handle_event(event, now),
+                        event = addresses.next() => {
+                            feed(&mut machines, Input::Address(event), now, observe);
+                        }
                         () = std::future::ready(()) => break,
                     }
                 }
             }
             (ticket, result) = storage.saved() => match result {
-                Ok(()) => node.handle_saved(ticket, clock.now()),
+                Ok(()) => feed(&mut machines, Input::Saved(ticket), clock.now(), observe),
                 Err(error) => tell_fault(
                     "store the record of votes",
                     Err(error),
@@ -137,17 +129,25 @@ pub async fn run(
                 ),
             },
             received = network.recv(&mut buffer) => {
-                receive(&mut node, network, clock, &mut buffer, received, observe, &mut faults);
+                receive(&mut machines, network, clock, &mut buffer, received, observe, &mut faults);
             }
         }
     }
 }
 
-/// What the observer is told.
+/// What the observer is told. With the instants, the turns and the inputs make up the whole of what the machines are told.
 #[derive(Debug)]
 pub enum Observation<'a> {
+    /// A turn begins: what is due is done, and the effects of all inputs since the last one follow.
+    Turn,
+    /// The machines are about to take an input.
+    Input(&'a Input<'a>),
+    /// An effect other than an event is about to be carried out.
+    Effect(&'a Effect),
     /// The node says that something happened.
     Event(&'a Event),
+    /// The turn has ended, and the loop sleeps until something comes.
+    Rest,
     /// The network of this machine does not do what it should.
     NetworkFault {
         /// What was tried.
@@ -174,7 +174,7 @@ async fn clean_up(addresses: &impl Addresses) -> Result<Vec<AddressEvent>, Addre
 
 /// Takes the datagram that woke us and those behind it, up to a bound.
 fn receive(
-    node: &mut Node,
+    machines: &mut Machines,
     network: &impl Network,
     clock: &impl Clock,
     buffer: &mut [u8],
@@ -185,7 +185,10 @@ fn receive(
     let mut received = first;
     for _ in 0..DATAGRAMS_PER_TURN {
         match received {
-            Ok((length, from)) => node.handle_datagram(from, &buffer[..length], clock.now()),
+            Ok((length, from)) => {
+                let input = Input::Datagram { from, bytes: &buffer[..length] };
+                feed(machines, input, clock.now(), observe);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
                 tell_fault("receive", Err(error), clock.now(), observe, faults);
@@ -193,70 +196,48 @@ fn receive(
             }
         }
         // A deadline that has come waits for no datagram.
-        if node.poll_timeout().at <= clock.now() {
+        if machines.is_due(clock.now()) {
             return;
         }
         received = network.try_recv(buffer);
     }
 }
 
-/// Tells the fences of a lease that changed. While anything of ours is on this machine and the node has no lease, they
-/// keep the last one: it ends by itself.
-fn renew(node: &Node, reconciler: &Reconciler, addresses: &impl Addresses, last: &mut Lease) {
-    let lease = match node.lease() {
-        Some(until) => Lease::Until(until),
-        None if reconciler.is_empty() => Lease::None,
-        None => return,
-    };
-    if lease != *last {
-        *last = lease;
-        addresses.renew(lease);
-    }
+fn feed(
+    machines: &mut Machines,
+    input: Input<'_>,
+    now: Instant,
+    observe: &mut impl FnMut(Instant, Observation<'_>),
+) {
+    observe(now, Observation::Input(&input));
+    machines.take(input, now);
 }
 
-/// Carries out what the machines want. Returns whether the node has left.
-#[allow(clippy::too_many_arguments)] // see `run`
-fn execute(
-    node: &mut Node,
-    reconciler: &mut Reconciler,
+fn carry_out(
+    effect: Effect,
+    now: Instant,
     network: &impl Network,
     addresses: &impl Addresses,
     storage: &impl Storage,
     observe: &mut impl FnMut(Instant, Observation<'_>),
     faults: &mut Faults,
-    clock: &impl Clock,
-) -> bool {
-    let now = clock.now();
-    loop {
-        while let Some(output) = node.poll_output() {
-            match output {
-                Output::Transmit { to: Destination::Peer(to), datagram } => {
-                    tell_fault("send", network.send(to, &datagram), now, observe, faults);
-                }
-                Output::Transmit { to: Destination::Group, datagram } => {
-                    let sent = network.send_group(&datagram);
-                    tell_fault("send to the multicast group", sent, now, observe, faults);
-                }
-                Output::Hold { generation, vips } => {
-                    reconciler.handle_desired(generation, &vips, now);
-                }
-                Output::Clear { suspected, wanted } => {
-                    reconciler.handle_clearing(&suspected, &wanted, now);
-                }
-                Output::Save { ticket, record } => storage.save(ticket, record),
-                Output::Announce { vips } => reconciler.announce_again(&vips, now),
-                Output::Event(event) => observe(now, Observation::Event(&event)),
-                Output::Left => return true,
-            }
+) {
+    match &effect {
+        Effect::Event(event) => observe(now, Observation::Event(event)),
+        other => observe(now, Observation::Effect(other)),
+    }
+    match effect {
+        Effect::Transmit { to: Destination::Peer(to), datagram } => {
+            tell_fault("send", network.send(to, &datagram), now, observe, faults);
         }
-        while let Some(work) = reconciler.poll_work() {
-            addresses.submit(work);
+        Effect::Transmit { to: Destination::Group, datagram } => {
+            let sent = network.send_group(&datagram);
+            tell_fault("send to the multicast group", sent, now, observe, faults);
         }
-        let mut outcomes = std::iter::from_fn(|| reconciler.poll_outcome()).peekable();
-        if outcomes.peek().is_none() {
-            return false;
-        }
-        node.handle_addresses(outcomes, now);
+        Effect::Renew(lease) => addresses.renew(lease),
+        Effect::Submit(work) => addresses.submit(work),
+        Effect::Save { ticket, record } => storage.save(ticket, record),
+        Effect::Event(_) => {}
     }
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use wackamole_protocol::mac::{Claim, MacAddress};
 use wackamole_protocol::time::Instant;
 use wackamole_protocol::vip::{Vip, VipId};
@@ -129,7 +130,7 @@ pub enum Action {
 }
 
 /// What the worker reports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddressEvent {
     /// A piece of work has ended.
     Done {
@@ -166,7 +167,7 @@ pub enum AddressEvent {
 
 /// Why address work failed. After a failed acquire nothing of the VIP is left on the machine, except with
 /// [`AddressError::Conflict`], where somebody else's address was there before and stays.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AddressError {
     /// There is no such interface.
     #[error("there is no interface {0}")]

@@ -10,4 +10,5 @@ pub mod env;
 pub mod guardian;
 pub mod io;
 pub mod reconcile;
+pub mod record;
 pub mod telemetry;

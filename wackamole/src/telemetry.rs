@@ -113,6 +113,10 @@ impl Telemetry {
             Observation::NetworkFault { action, error } => {
                 warn!(%error, "cannot {action}; told once until it changes");
             }
+            Observation::Turn
+            | Observation::Input(_)
+            | Observation::Effect(_)
+            | Observation::Rest => {}
         }
     }
 

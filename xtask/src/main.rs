@@ -32,7 +32,8 @@ enum Task {
     Test,
     /// Run scenarios in the simulator; takes the arguments of `sim run`. Or `simulate explore …`: look for worlds in which a
     /// promise is broken. Or `simulate shrink …`: find the smallest scenario that still fails. Or
-    /// `simulate determinism …`: run worlds again, and compare their traces.
+    /// `simulate determinism …`: run worlds again, and compare their traces. Or `simulate replay …`: do again what real
+    /// daemons recorded.
     #[command(disable_help_flag = true)]
     Simulate {
         /// Scenario files or directories, and options; `--help` shows them.

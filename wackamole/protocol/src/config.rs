@@ -3,6 +3,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::id::NodeId;
@@ -46,7 +47,7 @@ pub struct NodeConfig {
 }
 
 /// What a part of the cluster may do that cannot tell whether the rest has crashed or is cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Partition {
     /// Each connected component covers all VIPs.
     Component,
@@ -57,7 +58,7 @@ pub enum Partition {
 }
 
 /// How the primary view is told from the others, under [`Partition::Quorum`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum QuorumKind {
     /// More than half of the last primary view, or half with its lowest rank.
     Dynamic,
@@ -66,7 +67,7 @@ pub enum QuorumKind {
 }
 
 /// What a part of the cluster may do alone, and how leases are reckoned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Safety {
     /// The partition policy. Default [`Partition::Lan`].
     pub partition: Partition,
@@ -104,7 +105,7 @@ impl Safety {
 }
 
 /// One configured machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDefinition {
     /// Its name; its identity is the hash of it.
     pub name: String,
@@ -134,7 +135,7 @@ pub struct VipDefinition {
 }
 
 /// Heartbeats and waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// Pause between two heartbeats. Default 100 ms.
     pub heartbeat: Duration,
@@ -156,7 +157,7 @@ impl Timing {
 }
 
 /// How the load is evened out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     /// How many VIPs move in one round; `None` means as many as it takes. Default `None`.
     pub moves_per_round: Option<usize>,

@@ -24,7 +24,7 @@ impl fmt::Debug for VipId {
 }
 
 /// One address of a VIP.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct VipAddress {
     /// The address that clients use.
     pub address: IpAddr,

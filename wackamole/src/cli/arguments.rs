@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use tracing_subscriber::filter::Targets;
 
 use crate::config::{DEFAULT_CONFIG_FILE, defaults};
+use crate::daemon::Recording;
 use crate::telemetry::{self, LogFormat};
 
 /// Keeps virtual IP addresses (VIPs) up on a LAN cluster: each answered by exactly one live machine.
@@ -51,9 +52,43 @@ pub(super) struct RunArguments {
     /// address is here
     #[arg(long, value_name = "NAME")]
     pub(super) node: Option<String>,
+    /// Records everything that the daemon is told into a new file in this directory, all of the cluster's talk included but
+    /// not its key, so that `cargo xtask simulate replay` can do it all again; see docs/recording.md
+    #[arg(long, value_name = "DIR")]
+    pub(super) record: Option<PathBuf>,
+    /// How large this node's records in that directory may become together, such as 500MiB; the oldest ones are removed at a
+    /// start, and a record that reaches the limit ends there
+    #[arg(long, value_name = "SIZE", requires = "record", default_value = "1GiB", value_parser = size)]
+    pub(super) record_limit: u64,
     #[command(flatten)]
     pub(super) log: LogArguments,
 }
+
+impl RunArguments {
+    /// Where to record, if at all.
+    pub(super) fn recording(&self) -> Option<Recording> {
+        let directory = self.record.clone()?;
+        Some(Recording { directory, limit: self.record_limit })
+    }
+}
+
+/// A number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] =
+        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    let bytes = UNITS.iter().find_map(|(unit, bytes)| {
+        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(*bytes)
+    });
+    let bytes = bytes.filter(|&bytes| bytes >= RECORD_LIMIT_MIN);
+    bytes.ok_or_else(|| {
+        "accepted is a whole number with KiB, MiB, GiB or TiB, at least 64KiB, such as 500MiB"
+            .into()
+    })
+}
+
+/// Less would hold little more than the configuration.
+const RECORD_LIMIT_MIN: u64 = 64 << 10;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArguments {
@@ -159,6 +194,25 @@ pub(super) enum ConfigCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_has_a_limit_with_a_unit() {
+        let limit = |text: &str| {
+            let words = ["wackamole", "run", "--record", "somewhere", "--record-limit", text];
+            let Command::Run(run) = Arguments::try_parse_from(words).ok()?.command else {
+                return None;
+            };
+            run.recording().map(|recording| recording.limit)
+        };
+        assert_eq!(limit("64KiB"), Some(65_536));
+        assert_eq!(limit("3 GiB"), Some(3 << 30));
+        for bad in ["63KiB", "1GB", "1.5GiB", "-1MiB", "99999999999999TiB", "", "MiB", "100000000"]
+        {
+            assert_eq!(limit(bad), None, "{bad}");
+        }
+        let words = ["wackamole", "run", "--record-limit", "1GiB"];
+        assert!(Arguments::try_parse_from(words).is_err(), "of what?");
+    }
 
     #[test]
     fn a_guardian_logs_as_its_daemon_does() {

@@ -117,7 +117,8 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let (config, me) = load(&arguments.config, arguments.node.as_deref())?;
     let key = config.key()?;
     let _guard = telemetry::init(arguments.log.format, arguments.log.filter.clone());
-    daemon::run(&config, &me, key, guardian::Program::this(arguments.log.to_words()))?;
+    let guardian = guardian::Program::this(arguments.log.to_words());
+    daemon::run(&config, &me, key, guardian, arguments.recording().as_ref())?;
     Ok(())
 }
 

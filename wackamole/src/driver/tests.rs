@@ -14,6 +14,7 @@ use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::{Vip, VipAddress};
 
 use super::*;
+use crate::env::{Lease, Work};
 
 /// What was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

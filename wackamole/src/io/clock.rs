@@ -24,6 +24,13 @@ pub fn boot_time() -> Instant {
     Instant::after_origin(since_boot.into())
 }
 
+/// The time since 1970 as this machine's wall clock shows it; it may be wrong, and jump. For people who compare machines, and
+/// for nothing else.
+pub fn wall_clock() -> Duration {
+    let since_1970 = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from);
+    since_1970.expect("CLOCK_REALTIME can be read everywhere")
+}
+
 /// The clock of a driver.
 #[derive(Debug)]
 pub struct BootClock {

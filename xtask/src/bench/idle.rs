@@ -24,18 +24,22 @@ pub(crate) struct Options {
     /// Pause between two heartbeats, in milliseconds; the failure timeout is four of them.
     #[arg(long, default_value_t = 100)]
     heartbeat: u64,
+    /// Every daemon records what it is told.
+    #[arg(long)]
+    record: bool,
 }
 
 /// Samples each second and prints a row for each daemon.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let heartbeat = Duration::from_millis(options.heartbeat);
     let plan = Plan::new(options.machines).ipv4_vips(10).timing(heartbeat, heartbeat * 4);
-    let mut cluster = Cluster::start(plan)?;
+    let mut cluster = Cluster::start(Plan { record: options.record, ..plan })?;
     let names: Vec<_> = cluster.names().into_iter().map(str::to_owned).collect();
     let mut daemons = Vec::new();
     for name in &names {
         daemons.push((name, cluster.daemon(name)?.pid(), Vec::new()));
     }
+    let recorded_before = recorded(&cluster, &names)?;
     let mut before = read_all(&daemons)?;
     for _ in 0..options.seconds {
         thread::sleep(Duration::from_secs(1));
@@ -45,21 +49,44 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         before = now;
     }
+    let recorded = recorded(&cluster, &names)?;
+    let mut recorded = recorded.iter().zip(recorded_before).map(|(now, before)| now - before);
     let mut rows = Vec::new();
     for (name, process, used) in daemons {
         let spread = Spread::of(used).context("no second was measured")?;
         let ms = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
         let resident = format!("{:.1} MB", resident_kilobytes(process)? as f64 / 1024.0);
-        rows.push([name.clone(), ms(spread.min), ms(spread.median), ms(spread.max), resident]);
+        let bytes = recorded.next().unwrap_or_default() as f64 / f64::from(options.seconds);
+        let bytes = if options.record { format!("{:.1} kB", bytes / 1000.0) } else { "-".into() };
+        rows.push([
+            name.clone(),
+            ms(spread.min),
+            ms(spread.median),
+            ms(spread.max),
+            resident,
+            bytes,
+        ]);
     }
-    let header = ["daemon", "CPU each second: min", "median", "max", "resident"];
-    let table = table(header, rows, 1..=4, CellAlignment::Right);
+    let header =
+        ["daemon", "CPU each second: min", "median", "max", "resident", "recorded each second"];
+    let table = table(header, rows, 1..=5, CellAlignment::Right);
     println!(
         "{} idle daemons, heartbeat {heartbeat:?}, {} s\n{table}",
         names.len(),
         options.seconds
     );
     Ok(())
+}
+
+/// How many bytes each machine has recorded so far.
+fn recorded(cluster: &Cluster, names: &[String]) -> Result<Vec<usize>> {
+    if !cluster.plan.record {
+        return Ok(vec![0; names.len()]);
+    }
+    let bytes = |name: &String| -> Result<usize> {
+        Ok(cluster.records(name)?.iter().map(|(_, bytes)| bytes.len()).sum())
+    };
+    names.iter().map(bytes).collect()
 }
 
 fn read_all<T, U>(daemons: &[(T, u32, U)]) -> Result<Vec<Duration>> {
