@@ -37,6 +37,8 @@ pub struct Bounds {
     /// P1, outside the assumptions: for how long two may answer because their clocks differ by more than the configured
     /// drift; zero if they do not.
     pub drift_overlap: Duration,
+    /// What the repetitions of one message and its answer take on wires that lose some; zero on others.
+    pub repetitions: Duration,
     /// The ratio of loss that these bounds reckon with. While more is lost, nothing is bounded.
     pub loss: f64,
 }
@@ -149,6 +151,7 @@ impl Bounds {
             settle,
             aftermath,
             drift_overlap,
+            repetitions,
             loss: lost,
         }
     }

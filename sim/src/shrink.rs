@@ -5,6 +5,8 @@
 //! largest pieces first (delta debugging: Zeller and Hildebrandt, *Simplifying and isolating failure-inducing input*, IEEE
 //! TSE 28, 2002), until nothing more can go. A smaller story fails if it breaks the same kind of promise, at whatever time.
 
+mod expectations;
+
 use wackamole_protocol::time::Duration;
 
 use crate::engine::Scheduler;
@@ -86,6 +88,8 @@ pub fn shrink(
 impl Shrinker<'_> {
     fn run(&mut self) {
         self.attempt(spell_out(&self.best.scenario, self.best.seed));
+        let sentence = self.best.sentence.clone();
+        self.change(|scenario| expectations::keep_the_violated(scenario, &sentence));
         loop {
             let before = self.size();
             self.shorten();
@@ -127,6 +131,7 @@ impl Shrinker<'_> {
     fn change(&mut self, change: impl FnOnce(&mut Scenario)) -> bool {
         let mut scenario = self.best.scenario.clone();
         change(&mut scenario);
+        expectations::drop_dangling(&mut scenario);
         self.attempt(scenario)
     }
 
@@ -287,11 +292,7 @@ fn remove_node(scenario: &mut Scenario, node: usize) {
         kept(&mut vip.prefer);
     }
     scenario.must_reach.iter_mut().for_each(moved);
-    scenario.expect.holders.retain_mut(|(_, holder)| {
-        let stays = *holder != node;
-        moved(holder);
-        stays
-    });
+    expectations::without_node(scenario, node);
 }
 
 /// VIPs go, and whatever concerned only them.
@@ -308,8 +309,7 @@ fn remove_vips(scenario: &mut Scenario, from: usize, to: usize) {
         Fault::AddressError { vip, .. } | Fault::FlushAddress { vip, .. } => stays(vip),
         _ => true,
     });
-    scenario.expect.holders.retain_mut(|(vip, _)| stays(vip));
-    scenario.expect.uncovered.retain_mut(stays);
+    expectations::without_vips(scenario, stays);
 }
 
 #[cfg(test)]

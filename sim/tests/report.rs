@@ -17,7 +17,7 @@ const TOO_MUCH_TO_ASK: &str = r#"
     at = "5s"
     power_loss = "b"
 
-    [expect]
+    [[expect]]
     interruption_max = "10ms"
 "#;
 
@@ -30,7 +30,7 @@ fn a_failure_names_the_promise_the_command_and_the_course_of_events() {
     let failures = report::failures(&scenarios, &summaries);
     for part in [
         "x: a crash that nobody may notice",
-        "interruption: client got no answer from",
+        "interruption_max: expected interruption_max = \"10ms\" (10 ms) after the last fault at 5.000 s: client had no answer from",
         "reproduce: cargo xtask simulate scenarios/x.toml --seed 3 --trace",
         "look at it: cargo xtask simulate scenarios/x.toml --seed 3 --report x-3.html",
         "power loss: b",

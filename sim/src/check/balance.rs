@@ -22,24 +22,10 @@ impl Check for Balanced {
         if glance.sabotaged_lately() {
             return;
         }
-        let component = glance.connectivity.components();
-        for root in 0..component.len() {
-            let members: Vec<usize> = (0..component.len())
-                .filter(|&node| component[node] == root && glance.is_mature(node))
-                .filter(|&node| glance.can_serve(node))
-                .collect();
-            // What somebody holds outside is assigned inside and not acquired.
-            let outside = (0..component.len())
-                .any(|node| component[node] != root && glance.segment.kernels.count(node) > 0);
-            if outside && glance.scenario.safety.partition == Partition::Lan {
-                continue;
-            }
-            // Where not everybody hears everybody, no view can contain all.
-            let links = &glance.segment.links;
-            let whole = members.iter().all(|&a| members.iter().all(|&b| links.two_way(a, b)));
-            if whole {
-                judge(&members, glance, findings);
-            }
+        if let Some(uneven) = uneven(glance) {
+            let calm = glance.calm_for().as_millis();
+            let text = format!("{uneven}, {calm} ms after the last disturbance");
+            findings.violation("balance", text);
         }
     }
 
@@ -49,7 +35,28 @@ impl Check for Balanced {
     }
 }
 
-fn judge(members: &[usize], glance: &Glance<'_>, findings: &mut Findings) {
+/// Two members of one component between which a move would even the load, in words.
+pub fn uneven(glance: &Glance<'_>) -> Option<String> {
+    let component = glance.connectivity.components();
+    (0..component.len()).find_map(|root| {
+        let members: Vec<usize> = (0..component.len())
+            .filter(|&node| component[node] == root && glance.is_mature(node))
+            .filter(|&node| glance.can_serve(node))
+            .collect();
+        // What somebody holds outside is assigned inside and not acquired.
+        let outside = (0..component.len())
+            .any(|node| component[node] != root && glance.segment.kernels.count(node) > 0);
+        if outside && glance.scenario.safety.partition == Partition::Lan {
+            return None;
+        }
+        // Where not everybody hears everybody, no view can contain all.
+        let links = &glance.segment.links;
+        let whole = members.iter().all(|&a| members.iter().all(|&b| links.two_way(a, b)));
+        if whole { uneven_pair(&members, glance) } else { None }
+    })
+}
+
+fn uneven_pair(members: &[usize], glance: &Glance<'_>) -> Option<String> {
     let weight = |node: usize| u64::from(glance.scenario.nodes[node].weight);
     let all_zero = members.iter().all(|&node| weight(node) == 0);
     let weight = |node: usize| if all_zero { 1 } else { weight(node) };
@@ -57,23 +64,19 @@ fn judge(members: &[usize], glance: &Glance<'_>, findings: &mut Findings) {
         let pinned = |&vip: &usize| glance.scenario.vips[vip].prefer.contains(&node);
         glance.segment.kernels.held_by(node).filter(|vip| !pinned(vip)).count() as u64
     };
-    for &from in members {
-        for &to in members {
-            let (from_load, to_load) = (load(from), load(to));
-            // Cross-multiplied: from_load / weight(from) > to_load / weight(to) + 1.
-            let uneven = from_load * weight(to) > (to_load + weight(to)) * weight(from);
-            if from_load > 0 && uneven {
-                let text = format!(
-                    "{} has {from_load} VIPs (weight {}) and {} has {to_load} (weight {}), {} ms after the last disturbance",
-                    glance.node(from),
-                    weight(from),
-                    glance.node(to),
-                    weight(to),
-                    glance.calm_for().as_millis(),
-                );
-                findings.violation("balance", text);
-                return;
-            }
-        }
-    }
+    let pairs = members.iter().flat_map(|&from| members.iter().map(move |&to| (from, to)));
+    let mut uneven = pairs.filter(|&(from, to)| {
+        // Cross-multiplied: load(from) / weight(from) > load(to) / weight(to) + 1.
+        load(from) > 0 && load(from) * weight(to) > (load(to) + weight(to)) * weight(from)
+    });
+    let (from, to) = uneven.next()?;
+    Some(format!(
+        "{} has {} VIPs (weight {}) and {} has {} (weight {})",
+        glance.node(from),
+        load(from),
+        weight(from),
+        glance.node(to),
+        load(to),
+        weight(to),
+    ))
 }

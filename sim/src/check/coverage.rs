@@ -136,7 +136,7 @@ impl Check for Coverage {
                         && kernels
                             .holders(vip)
                             .any(|holder| members().any(|node| lan.two_way(holder, node)));
-                if held || !served || glance.scenario.expect.uncovered.contains(&vip) {
+                if held || !served || glance.scenario.allow.uncovered.contains(&vip) {
                     *cell = None;
                     continue;
                 }

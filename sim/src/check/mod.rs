@@ -8,6 +8,7 @@ pub mod balance;
 pub mod caches;
 pub mod coverage;
 pub mod exclusivity;
+pub mod expectations;
 pub mod leftovers;
 pub mod oddities;
 pub mod primary;
@@ -197,8 +198,8 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// The checkers of one world.
-    pub fn new(scenario: &Scenario) -> Self {
+    /// The checkers of a scenario's run with a seed.
+    pub fn new(scenario: &Scenario, seed: u64) -> Self {
         let (nodes, vips, clients) =
             (scenario.nodes.len(), scenario.vips.len(), scenario.clients.len());
         Self {
@@ -211,6 +212,7 @@ impl Checks {
                 Box::new(caches::Caches::new(clients, vips)),
                 Box::new(leftovers::Leftovers),
                 Box::new(oddities::Oddities::default()),
+                Box::new(expectations::Expectations::new(scenario, seed)),
             ],
         }
     }

@@ -56,7 +56,7 @@ impl Scene {
         let mut scene = Self {
             bounds: Bounds::of(&scenario),
             connectivity: Connectivity::new(3, ms(300)),
-            checks: Checks::new(&scenario),
+            checks: Checks::new(&scenario, 1),
             scenario,
             segment,
             disturbances: Vec::new(),
@@ -164,7 +164,7 @@ fn holders_in_two_parts_are_no_overlap_until_the_parts_meet_and_then_for_the_mer
 
 #[test]
 fn an_overlap_beside_a_dead_daemon_is_allowed_as_long_as_the_scenario_says() {
-    for (allowed, good) in [("", false), ("[expect]\nunattended_overlap_max = \"1s\"\n", true)] {
+    for (allowed, good) in [("", false), ("[allow]\nunattended_overlap = \"1s\"\n", true)] {
         let mut scene = Scene::new(allowed);
         scene.disturb(5000);
         scene.segment.set_daemon(0, Daemon::Killed);
@@ -180,7 +180,7 @@ fn an_overlap_beside_a_dead_daemon_is_allowed_as_long_as_the_scenario_says() {
 
 #[test]
 fn a_daemon_that_resumes_may_find_an_overlap_but_not_make_one() {
-    let mut scene = Scene::new("[expect]\nunattended_overlap_max = \"5s\"\n");
+    let mut scene = Scene::new("[allow]\nunattended_overlap = \"5s\"\n");
     scene.disturb(5000);
     scene.segment.set_daemon(0, Daemon::Paused(ms(0)));
     scene.at(5001);
@@ -279,7 +279,7 @@ fn an_uneven_load_by_weight_or_by_preference_is_even() {
 
 #[test]
 fn a_move_in_a_settled_world_is_found_and_moves_are_counted() {
-    let mut scene = Scene::new("[expect]\nmoves_max = 0\n");
+    let mut scene = Scene::new("[[expect]]\nafter = \"start\"\nmoves_max = 0\n");
     scene.segment.release(ms(50_000), 0, 0);
     scene.segment.acquire(ms(50_000), 2, 0);
     scene.segment.announce(ms(50_000), 2, 0);
@@ -287,7 +287,9 @@ fn a_move_in_a_settled_world_is_found_and_moves_are_counted() {
     scene.assert_found("stability: v1 was acquired on c");
     assert_eq!(scene.checks.measurements().moves, 1);
     scene.at(59_999);
-    scene.assert_found("stability: VIPs moved 1 times, allowed are 0 moves");
+    scene.assert_found(
+        "moves_max: expected moves_max = 0 in the whole run: v1 goes from a to c at 50.000 s",
+    );
 }
 
 #[test]

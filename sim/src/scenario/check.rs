@@ -1,5 +1,6 @@
 //! From the file as written to a scenario that makes sense: names are resolved, numbers are in range.
 
+mod expect;
 mod safety;
 mod steps;
 
@@ -17,7 +18,7 @@ use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::{Vip, VipAddress};
 
 use super::schema::{File, Names, OneOrMany, SegmentKind, Start};
-use super::{Expect, NodeSpec, Scenario, ScenarioError, VipSpec};
+use super::{NodeSpec, Scenario, ScenarioError, VipSpec};
 use crate::links::Station;
 use crate::netem::Impairment;
 use crate::rng::Span;
@@ -84,6 +85,15 @@ impl Known {
         find(source, at, "VIP", &self.vips, name)
     }
 
+    fn client(
+        &self,
+        source: &Source<'_>,
+        at: &Range<usize>,
+        name: &str,
+    ) -> Result<usize, ScenarioError> {
+        find(source, at, "client", &self.clients, name)
+    }
+
     fn station(
         &self,
         source: &Source<'_>,
@@ -143,7 +153,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         return Err(source.wrong(written.title.span(), "a title says in one line what happens"));
     }
     let name = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    Ok(Scenario {
+    let scenario = Scenario {
         file: file.to_owned(),
         name: name.unwrap_or_else(|| file.to_owned()),
         title: written.title.get_ref().trim().to_owned(),
@@ -189,9 +199,12 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
         },
         steps,
         chaos: steps::chaos(&source, &written, duration)?,
-        expect: expect(&source, &written, &known)?,
+        expect: expect::expectations(&source, &written, &known)?,
+        allow: expect::allowances(&source, &written, &known)?,
         clients: known.clients,
-    })
+    };
+    expect::can_be_judged(&source, &written, &scenario)?;
+    Ok(scenario)
 }
 
 fn names(source: &Source<'_>, written: &File) -> Result<Known, ScenarioError> {
@@ -402,27 +415,5 @@ fn vip_address(source: &Source<'_>, text: &Spanned<String>) -> Result<VipAddress
         let message =
             format!("found `{}`, expected an address such as `10.77.2.1/24@eth0`", text.get_ref());
         source.wrong(text.span(), message)
-    })
-}
-
-fn expect(source: &Source<'_>, written: &File, known: &Known) -> Result<Expect, ScenarioError> {
-    let written = &written.expect;
-    let mut holders = Vec::new();
-    for holder in &written.holder {
-        let at = holder.span();
-        let vip = known.vip(source, &at, &holder.get_ref().vip)?;
-        holders.push((vip, known.node(source, &at, &holder.get_ref().node)?));
-    }
-    let mut uncovered = Vec::new();
-    for vip in &written.uncovered {
-        uncovered.push(known.vip(source, &vip.span(), vip.get_ref())?);
-    }
-    Ok(Expect {
-        moves_max: written.moves_max,
-        interruption_max: written.interruption_max.map(|max| max.0),
-        overlap_max: written.overlap_max.map(|max| max.0),
-        unattended_overlap_max: written.unattended_overlap_max.map_or(Duration::ZERO, |max| max.0),
-        holders,
-        uncovered,
     })
 }

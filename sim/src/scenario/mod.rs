@@ -4,6 +4,8 @@
 //! be accepted, `plan` draws one seed's course of events. Nothing random happens before `plan`.
 
 mod check;
+pub mod expect;
+pub mod measure;
 pub mod plan;
 pub mod schema;
 pub mod text;
@@ -21,6 +23,7 @@ use crate::fences::FenceSpec;
 use crate::links::Station;
 use crate::netem::Impairment;
 use crate::rng::Span;
+pub use expect::{Allow, Anchor, Expectation, MovesMax, Promise, ViewSize};
 pub use schema::ChaosFault;
 
 /// A checked scenario.
@@ -83,7 +86,9 @@ pub struct Scenario {
     /// Random faults.
     pub chaos: Option<ChaosSpec>,
     /// What must be true.
-    pub expect: Expect,
+    pub expect: Vec<Expectation>,
+    /// What is let pass.
+    pub allow: Allow,
 }
 
 /// One machine.
@@ -126,6 +131,8 @@ pub struct VipSpec {
 /// Something that happens, perhaps several times.
 #[derive(Clone, Debug)]
 pub struct StepSpec {
+    /// What expectations call it.
+    pub name: Option<String>,
     /// When it happens first.
     pub at: Span,
     /// The spacing of the repetitions.
@@ -147,23 +154,6 @@ pub struct ChaosSpec {
     pub every: Span,
     /// Which kinds, each as likely as it is often named.
     pub faults: Vec<ChaosFault>,
-}
-
-/// What must be true at the end of a run, beyond what is always true.
-#[derive(Clone, Debug, Default)]
-pub struct Expect {
-    /// How often VIPs may change machines.
-    pub moves_max: Option<usize>,
-    /// How long a client may be without an answer.
-    pub interruption_max: Option<Duration>,
-    /// For how long two kernels may answer for one VIP, for whatever reason.
-    pub overlap_max: Option<Duration>,
-    /// For how long a kernel without a running daemon may answer beside another where no fence stands.
-    pub unattended_overlap_max: Duration,
-    /// Pairs of VIP and node.
-    pub holders: Vec<(usize, usize)>,
-    /// VIPs that the coverage checker leaves out.
-    pub uncovered: Vec<usize>,
 }
 
 /// A file that is not a scenario.

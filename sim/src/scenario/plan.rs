@@ -11,8 +11,30 @@ use crate::netem::Knob;
 use crate::rng::{Rng, Span};
 use crate::segment::Net;
 
+/// Something that is done to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happening {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub fault: Fault,
+    /// The name of the step that it comes from.
+    pub name: Option<String>,
+}
+
+impl Happening {
+    fn unnamed((at, fault): (Duration, Fault)) -> Self {
+        Self { at, fault, name: None }
+    }
+}
+
 /// What happens when, in order.
 pub fn plan(scenario: &Scenario, seed: u64) -> Vec<(Duration, Fault)> {
+    course(scenario, seed).into_iter().map(|Happening { at, fault, .. }| (at, fault)).collect()
+}
+
+/// The same, with the names of steps.
+pub fn course(scenario: &Scenario, seed: u64) -> Vec<Happening> {
     let mut rng = Rng::new(seed, "plan");
     let mut starts: BTreeMap<Duration, Vec<usize>> = BTreeMap::new();
     for (node, start) in starts_of(scenario, &mut rng).into_iter().enumerate() {
@@ -20,10 +42,10 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Vec<(Duration, Fault)> {
             starts.entry(start).or_default().push(node);
         }
     }
-    let mut events: Vec<(Duration, Fault)> =
-        starts.into_iter().map(|(at, nodes)| (at, Fault::Restart(nodes))).collect();
+    let starts = starts.into_iter().map(|(at, nodes)| (at, Fault::Restart(nodes)));
+    let mut events: Vec<Happening> = starts.map(Happening::unnamed).collect();
     events.extend(happenings(scenario, &mut rng));
-    events.sort_by_key(|(at, _)| *at);
+    events.sort_by_key(|happening| happening.at);
     events
 }
 
@@ -36,8 +58,9 @@ pub fn spell_out(scenario: &Scenario, seed: u64) -> Scenario {
         node.start = start.map(Span::exactly);
     }
     let mut events = happenings(scenario, &mut rng);
-    events.sort_by_key(|(at, _)| *at);
-    let once = |(at, fault)| StepSpec {
+    events.sort_by_key(|happening| happening.at);
+    let once = |Happening { at, fault, name }| StepSpec {
+        name,
         at: Span::exactly(at),
         every: Span::exactly(Duration::ZERO),
         times: 1,
@@ -56,12 +79,12 @@ fn starts_of(scenario: &Scenario, rng: &mut Rng) -> Vec<Option<Duration>> {
 }
 
 /// What happens apart from that, in no order.
-fn happenings(scenario: &Scenario, rng: &mut Rng) -> Vec<(Duration, Fault)> {
+fn happenings(scenario: &Scenario, rng: &mut Rng) -> Vec<Happening> {
     let mut events = Vec::new();
     for step in &scenario.steps {
         let mut at = step.at.draw(rng);
         for _ in 0..step.times {
-            events.push((at, step.fault.clone()));
+            events.push(Happening { at, fault: step.fault.clone(), name: step.name.clone() });
             at += step.every.draw(rng);
         }
     }
@@ -73,7 +96,7 @@ fn happenings(scenario: &Scenario, rng: &mut Rng) -> Vec<(Duration, Fault)> {
             own_segment: scenario.own_segment,
             loss: scenario.wires.loss,
         };
-        events.extend(course.unfold(scenario.vips.len()));
+        events.extend(course.unfold(scenario.vips.len()).into_iter().map(Happening::unnamed));
     }
     events
 }

@@ -1,5 +1,7 @@
 //! The scenario file as it is written. What a name means, and whether the whole makes sense, is `super::check`'s business.
 
+mod expect;
+
 use core::fmt;
 use std::collections::BTreeMap;
 
@@ -10,6 +12,7 @@ use wackamole_protocol::time::Duration;
 
 use super::text::{Ppm, Written};
 use crate::rng::Span;
+pub use expect::{Allow, Expect, Expectations, MovesMax, ViewSize};
 
 /// A whole file.
 #[derive(Debug, Deserialize)]
@@ -65,9 +68,12 @@ pub struct File {
     pub step: Vec<Spanned<Step>>,
     /// Many random faults.
     pub chaos: Option<Spanned<Chaos>>,
-    /// What must be true in the end.
+    /// What must be true, each at some time after something was done.
     #[serde(default)]
-    pub expect: Expect,
+    pub expect: Expectations,
+    /// What is let pass that would be a violation elsewhere.
+    #[serde(default)]
+    pub allow: Allow,
 }
 
 /// A number of things with default names, or their names.
@@ -348,6 +354,8 @@ pub struct Vip {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
+    /// What expectations call it; several steps may have the same name.
+    pub name: Option<Spanned<String>>,
     /// When; a range is drawn from by seed.
     pub at: Written<Span>,
     /// Repeats the step at this spacing.
@@ -563,35 +571,4 @@ pub enum ChaosFault {
     PauseMachine,
     /// A quarter of all datagrams and frames is lost for 100 ms to 1 s.
     Loss,
-}
-
-/// What must be true.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expect {
-    /// How often VIPs may change machines, the first acquire of each not counted.
-    pub moves_max: Option<usize>,
-    /// How long a client may be without an answer from a VIP.
-    pub interruption_max: Option<Written<Duration>>,
-    /// For how long two kernels may answer for one VIP at most, for whatever allowed reason; what the checker allows
-    /// unless given.
-    pub overlap_max: Option<Written<Duration>>,
-    /// For how long a kernel without a running daemon may answer beside another where no fence stands; zero unless given.
-    pub unattended_overlap_max: Option<Written<Duration>>,
-    /// Who holds what in the end.
-    #[serde(default)]
-    pub holder: Vec<Spanned<Holder>>,
-    /// Some VIP stays dark for as long as that on purpose: the coverage checker leaves these VIPs out.
-    #[serde(default)]
-    pub uncovered: Vec<Spanned<String>>,
-}
-
-/// Who holds a VIP in the end.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Holder {
-    /// The VIP.
-    pub vip: String,
-    /// Its holder.
-    pub node: String,
 }

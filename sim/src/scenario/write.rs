@@ -7,7 +7,7 @@ use wackamole_protocol::time::Duration;
 
 use super::schema::ChaosFault;
 use super::text::duration_text;
-use super::{Scenario, StepSpec, policy_word};
+use super::{Anchor, Expectation, MovesMax, Promise, Scenario, StepSpec, ViewSize, policy_word};
 use crate::fault::Fault;
 use crate::fences::FenceSpec;
 use crate::links::Station;
@@ -157,6 +157,9 @@ impl Text<'_> {
 
     fn step(&mut self, step: &StepSpec) {
         self.section("[[step]]");
+        if let Some(name) = &step.name {
+            self.entry("name", quoted(name));
+        }
         self.entry("at", span(step.at));
         if step.times > 1 {
             self.entry("every", span(step.every));
@@ -246,31 +249,59 @@ impl Text<'_> {
         self.entry("faults", list(chaos.faults.iter().map(|&kind| chaos_word(kind))));
     }
 
+    /// Expectations of the same anchor, policies and clients share a section, until a key would come twice.
     fn expect(&mut self) {
-        let expect = &self.scenario.expect;
-        self.section("[expect]");
-        if let Some(moves) = expect.moves_max {
-            self.entry("moves_max", moves);
-        }
-        for (key, max) in [
-            ("interruption_max", expect.interruption_max),
-            ("overlap_max", expect.overlap_max),
-            (
-                "unattended_overlap_max",
-                Some(expect.unattended_overlap_max).filter(|max| !max.is_zero()),
-            ),
-        ] {
-            if let Some(max) = max {
-                self.entry(key, time(max));
+        let mut before: Option<(&Expectation, Vec<&str>)> = None;
+        for expectation in &self.scenario.expect {
+            let Expectation { after, policies, clients, promise } = expectation;
+            let joins = before.as_ref().is_some_and(|(last, keys)| {
+                let same =
+                    (&last.after, &last.policies, &last.clients) == (after, policies, clients);
+                same && !keys.contains(&promise.key())
+            });
+            if !joins {
+                self.section("[[expect]]");
+                self.entry_if(*after != Anchor::LastFault, "after", quoted(after.text()));
+                let words = policies.iter().map(|&policy| policy_word(policy));
+                self.entry_if(!policies.is_empty(), "policies", list(words));
+                let names = clients.iter().map(|&client| &self.scenario.clients[client]);
+                self.entry_if(!clients.is_empty(), "clients", list(names));
             }
+            self.entry(promise.key(), self::promise(promise, self.scenario));
+            let mut keys = before.filter(|_| joins).map_or_else(Vec::new, |(_, keys)| keys);
+            keys.push(promise.key());
+            before = Some((expectation, keys));
         }
-        let name = |vip: &usize| self.scenario.vips[*vip].vip.name().to_owned();
-        let uncovered: Vec<String> = expect.uncovered.iter().map(name).collect();
-        self.entry_if(!uncovered.is_empty(), "uncovered", list(uncovered));
-        for &(vip, node) in &expect.holders {
-            self.section("[[expect.holder]]");
-            self.entry("vip", quoted(self.scenario.vips[vip].vip.name()));
-            self.entry("node", quoted(&self.scenario.nodes[node].name));
+        let allow = &self.scenario.allow;
+        self.section("[allow]");
+        let overlap = allow.unattended_overlap;
+        self.entry_if(!overlap.is_zero(), "unattended_overlap", time(overlap));
+        let uncovered = allow.uncovered.iter().map(|&vip| self.scenario.vips[vip].vip.name());
+        self.entry_if(!allow.uncovered.is_empty(), "uncovered", list(uncovered));
+    }
+}
+
+/// The value of an expectation's key.
+pub(super) fn promise(promise: &Promise, scenario: &Scenario) -> String {
+    let node = |node: usize| &scenario.nodes[node].name;
+    let table = |entries: Vec<String>| format!("{{ {} }}", entries.join(", "));
+    match promise {
+        Promise::CoveredWithin(measure)
+        | Promise::BalancedWithin(measure)
+        | Promise::InterruptionMax(measure)
+        | Promise::OverlapMax(measure)
+        | Promise::QuietFor(measure) => quoted(&measure.to_string()),
+        Promise::MovesMax(MovesMax::Total(count)) => count.to_string(),
+        Promise::MovesMax(MovesMax::PerVip(count)) => quoted(&format!("{count} per vip")),
+        Promise::ViewSize(ViewSize::Every(size)) => size.to_string(),
+        Promise::ViewSize(ViewSize::Of(sizes)) => {
+            table(sizes.iter().map(|&(of, size)| format!("{} = {size}", key(node(of)))).collect())
+        }
+        Promise::Holder(holders) => {
+            let vip = |vip: usize| key(scenario.vips[vip].vip.name());
+            let pair =
+                |&(of, holder): &(usize, usize)| format!("{} = {}", vip(of), quoted(node(holder)));
+            table(holders.iter().map(pair).collect())
         }
     }
 }
@@ -355,6 +386,49 @@ mod tests {
         for scenario in all() {
             assert_eq!(format!("{:#?}", reread(&scenario)), format!("{scenario:#?}"));
         }
+    }
+
+    #[test]
+    fn every_kind_of_expectation_is_written_as_it_is_read() {
+        let text = r#"
+            title = "everything that can be expected"
+            nodes = 3
+            vips = 2
+            clients = ["left", "right"]
+            duration = "20s"
+            [[step]]
+            name = "a \"good\" name"
+            at = "5s"
+            kill = "a"
+            [[expect]]
+            after = "start"
+            policies = ["component", "lan"]
+            clients = ["right"]
+            covered_within = "maturity + 1.5 heartbeats + 20ms"
+            balanced_within = "2 * balance_interval"
+            interruption_max = "failover"
+            overlap_max = "0s"
+            moves_max = "2 per vip"
+            view_size = { b = 2, c = 2 }
+            holder = { v1 = "b", v2 = "c" }
+            quiet_for = "1s"
+            [[expect]]
+            after = "a \"good\" name"
+            moves_max = 3
+            view_size = 2
+            [[expect]]
+            moves_max = 4
+            [[expect]]
+            moves_max = 5
+            [allow]
+            unattended_overlap = "1s"
+            uncovered = ["v2"]
+        "#;
+        let scenario = Scenario::parse("everything.toml", text).expect("a good file");
+        assert_eq!(scenario.expect.len(), 12);
+        let reread = reread(&scenario);
+        assert_eq!(format!("{reread:#?}"), format!("{scenario:#?}"));
+        assert_eq!(reread.text(), scenario.text());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use wackamole_protocol::time::Duration;
 
 use super::super::schema::{ErrorKind, File, OneOrMany, SegmentKind, Step};
 use super::super::{ChaosSpec, ScenarioError, StepSpec};
-use super::{Known, Source, ratio, whole_milliseconds};
+use super::{Known, Source, expect, ratio, whole_milliseconds};
 use crate::fault::Fault;
 use crate::links::Station;
 use crate::netem::Knob;
@@ -45,7 +45,11 @@ pub(super) fn steps(
                 source.wrong(at, "this step happens after the scenario's duration has ended")
             );
         }
-        steps.push(StepSpec { at: step.at.0, every, times, fault });
+        let name = match &step.name {
+            Some(name) => Some(expect::step_name(source, name)?),
+            None => None,
+        };
+        steps.push(StepSpec { name, at: step.at.0, every, times, fault });
     }
     Ok(steps)
 }

@@ -19,7 +19,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert_eq!(scenario.station_names(), ["a", "b", "c", "client"]);
     assert_eq!(scenario.vip_names(), ["v1", "v2"]);
     assert_eq!(scenario.timing.heartbeat, Duration::from_millis(100));
-    assert_eq!(scenario.expect.unattended_overlap_max, Duration::ZERO);
+    assert!(scenario.expect.is_empty() && scenario.allow.unattended_overlap.is_zero());
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn what_makes_no_sense_is_refused() {
         ("[node.a]\nweight = -1\n", "u32"),
         ("[vip.v1]\naddresses = [\"10.0.0.1\"]\n", "10.77.2.1/24@eth0"),
         ("[vip.v1]\nprefer = [\"q\"]\n", "no node `q`"),
-        ("[[expect.holder]]\nvip = \"v9\"\nnode = \"a\"\n", "no VIP `v9`"),
+        ("[[expect]]\nholder = { v9 = \"a\" }\n", "no VIP `v9`"),
         ("[balance]\nmoves_per_round = 0\n", "positive number"),
         ("[safety]\npartition = \"lam\"\n", "component"),
         ("[safety]\nmin_quorum = 0\n", "at least one member"),
@@ -194,4 +194,96 @@ fn a_number_of_nodes_that_turmoil_cannot_carry_is_refused() {
     let text = MINIMAL.replace("nodes = 3", "nodes = 17");
     let complaint = check("x.toml", &text).expect_err("17").to_string();
     assert!(complaint.starts_with("x.toml:2:9:") && complaint.contains("1 and 16"), "{complaint}");
+}
+
+#[test]
+fn a_wrong_expectation_is_shown_with_its_place_what_was_found_and_what_is_accepted() {
+    let of = |expectation: &str| {
+        complaint(&format!("[[step]]\nname = \"a dies\"\nat = \"2s\"\nkill = \"a\"\n{expectation}"))
+    };
+    insta::assert_snapshot!(of("[[expect]]\nafter = \"a diez\"\nmoves_max = 1\n"), @r#"
+    x.toml:10:9: found `a diez`, expected `last fault`, `start` or the name of a step: `a dies`
+       10 | after = "a diez"
+          |         ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nafter = \"a dies\"\n"), @r"
+    x.toml:9:1: found nothing that is expected, expected at least one of covered_within, balanced_within, interruption_max, overlap_max, moves_max, view_size, holder, quiet_for
+        9 | [[expect]]
+          | ^
+    ");
+    insta::assert_snapshot!(of("[[expect]]\ncovered_within = \"failover + 2 * hartbeat\"\n"), @r#"
+    x.toml:10:18: found `2 * hartbeat` in `failover + 2 * hartbeat`, expected a duration such as `20ms`, or a multiple such as `2 * heartbeat` of one of heartbeat, failure_timeout, maturity, lease, failover, handover, inquiry, round_trip, balance_interval, sync, repetitions; joined with `+`
+       10 | covered_within = "failover + 2 * hartbeat"
+          |                  ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\ncovered_within = 300\n"), @r#"
+    x.toml:10:18: invalid type: integer `300`, expected a length of time such as "failure_timeout + 2 * heartbeat + 20ms"
+       10 | covered_within = 300
+          |                  ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nquiet_for = \"8s\"\n"), @r#"
+    x.toml:10:13: found `8s`, which is 8s; expected less than 8s, which is all that is left of the scenario's duration
+       10 | quiet_for = "8s"
+          |             ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nmoves_max = \"two\"\n"), @r#"
+    x.toml:10:13: found `two`, expected a number of moves, or one for each VIP such as "2 per vip"
+       10 | moves_max = "two"
+          |             ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nmoves_max = -1\n"), @r#"
+    x.toml:10:13: found `-1`, expected a number of moves, or one for each VIP such as "2 per vip"
+       10 | moves_max = -1
+          |             ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nholder = { v1 = \"d\" }\n"), @r#"
+    x.toml:10:17: there is no node `d`; there are a, b, c
+       10 | holder = { v1 = "d" }
+          |                 ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nholder = { v3 = \"a\" }\n"), @r#"
+    x.toml:10:12: there is no VIP `v3`; there are v1, v2
+       10 | holder = { v3 = "a" }
+          |            ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nview_size = { x = 1 }\n"), @r"
+    x.toml:10:15: there is no node `x`; there are a, b, c
+       10 | view_size = { x = 1 }
+          |               ^
+    ");
+    insta::assert_snapshot!(of("[[expect]]\nview_size = \"all\"\n"), @r#"
+    x.toml:10:13: invalid type: string "all", expected a number of members, or one for each of some nodes such as { a = 2, c = 0 }
+       10 | view_size = "all"
+          |             ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\nclients = [\"left\"]\nmoves_max = 0\n"), @r#"
+    x.toml:10:12: there is no client `left`; there are client
+       10 | clients = ["left"]
+          |            ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\npolicies = [\"lam\"]\nmoves_max = 0\n"), @r#"
+    x.toml:10:13: unknown variant `lam`, expected one of `component`, `lan`, `quorum`
+       10 | policies = ["lam"]
+          |             ^
+    "#);
+    insta::assert_snapshot!(of("[[expect]]\ninterruption = \"1s\"\n"), @r#"
+    x.toml:10:1: unknown field `interruption`, expected one of `after`, `policies`, `clients`, `covered_within`, `balanced_within`, `interruption_max`, `overlap_max`, `moves_max`, `view_size`, `holder`, `quiet_for`
+       10 | interruption = "1s"
+          | ^
+    "#);
+    insta::assert_snapshot!(of("[expect]\nmoves_max = 0\n"), @r"
+    x.toml:9:1: found one table `[expect]`, expected tables `[[expect]]`, each with what is expected after one thing
+        9 | [expect]
+          | ^
+    ");
+    insta::assert_snapshot!(of("[allow]\nuncovered = [\"v7\"]\n"), @r#"
+    x.toml:10:14: there is no VIP `v7`; there are v1, v2
+       10 | uncovered = ["v7"]
+          |              ^
+    "#);
+    insta::assert_snapshot!(of("[[step]]\nname = \"start\"\nat = \"1s\"\nkill = \"b\"\n"), @r#"
+    x.toml:10:8: found `start`, expected a name for the step that is neither empty nor `last fault` nor `start`
+       10 | name = "start"
+          |        ^
+    "#);
 }
