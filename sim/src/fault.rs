@@ -35,6 +35,8 @@ pub enum Fault {
     ResumeMachine(Vec<usize>),
     /// What the daemons have stored is gone.
     DiskLost(Vec<usize>),
+    /// An operator tells daemons that each alone shall be the primary view.
+    ForcePrimary(Vec<usize>),
     /// Switch ports stop forwarding; the machines see a carrier.
     PortDead(Net, Vec<usize>),
     /// Cables are pulled.
@@ -110,6 +112,7 @@ impl Fault {
             | Self::PauseMachine(nodes)
             | Self::ResumeMachine(nodes)
             | Self::DiskLost(nodes)
+            | Self::ForcePrimary(nodes)
             | Self::PortDead(_, nodes)
             | Self::CarrierLost(_, nodes)
             | Self::PortBack(_, nodes) => nodes.clone(),
@@ -139,6 +142,7 @@ impl Fault {
             Self::PauseMachine(_) => "machine stopped by its host",
             Self::ResumeMachine(_) => "machine goes on",
             Self::DiskLost(_) => "disk lost",
+            Self::ForcePrimary(_) => "force-primary",
             Self::PortDead(..) => "port silently dead",
             Self::CarrierLost(..) => "carrier lost",
             Self::PortBack(..) => "port back",
@@ -172,6 +176,7 @@ impl Fault {
             Self::PauseMachine(nodes) => format!("machine stopped by its host: {}", list(nodes)),
             Self::ResumeMachine(nodes) => format!("machine goes on: {}", list(nodes)),
             Self::DiskLost(nodes) => format!("disk lost: {}", list(nodes)),
+            Self::ForcePrimary(nodes) => format!("force-primary: {}", list(nodes)),
             Self::PortDead(_, nodes) => format!("port silently dead: {}", list(nodes)),
             Self::CarrierLost(_, nodes) => format!("carrier lost: {}", list(nodes)),
             Self::PortBack(_, nodes) => format!("port back: {}", list(nodes)),

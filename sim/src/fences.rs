@@ -107,7 +107,7 @@ impl Watch {
 
 /// What a machine's guardian is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Guardian {
+pub enum GuardianState {
     /// There is none.
     Absent,
     /// It watches the daemon.
@@ -129,7 +129,7 @@ struct Machine {
     lease: Lease,
     renewed: Option<Duration>,
     expires: Option<Duration>,
-    guardian: Guardian,
+    guardian: GuardianState,
 }
 
 /// The fences of all machines.
@@ -159,7 +159,7 @@ impl Fences {
             lease: Lease::None,
             renewed: None,
             expires: None,
-            guardian: Guardian::Absent,
+            guardian: GuardianState::Absent,
         };
         let machines = machines.into_iter().map(machine).collect();
         Self { machines, respawn, rng: Rng::new(seed, "fences") }
@@ -220,52 +220,60 @@ impl Fences {
     /// A guardian runs, stopped or not.
     pub fn guarded(&self, node: usize) -> bool {
         let guardian = self.machines[node].guardian;
-        matches!(guardian, Guardian::Watching | Guardian::Acting(_) | Guardian::Paused)
+        matches!(
+            guardian,
+            GuardianState::Watching | GuardianState::Acting(_) | GuardianState::Paused
+        )
     }
 
     /// A guardian runs that is able to act.
     pub fn watched(&self, node: usize) -> bool {
-        matches!(self.machines[node].guardian, Guardian::Watching | Guardian::Acting(_))
+        matches!(self.machines[node].guardian, GuardianState::Watching | GuardianState::Acting(_))
+    }
+
+    /// What the guardian is doing.
+    pub fn guardian(&self, node: usize) -> GuardianState {
+        self.machines[node].guardian
     }
 
     /// The guardian is gone for good: the daemon may hold nothing.
     pub fn lost(&self, node: usize) -> bool {
-        self.machines[node].guardian == Guardian::Lost
+        self.machines[node].guardian == GuardianState::Lost
     }
 
     /// A daemon starts and brings its guardian with it.
     pub fn daemon_starts(&mut self, node: usize) {
         let machine = &mut self.machines[node];
         machine.guardian =
-            if machine.spec.guardian { Guardian::Watching } else { Guardian::Absent };
+            if machine.spec.guardian { GuardianState::Watching } else { GuardianState::Absent };
     }
 
     /// The daemon has left gracefully, or the machine is off: the guardian is gone, and no lease runs.
     pub fn daemon_gone(&mut self, node: usize) {
         let machine = &mut self.machines[node];
-        machine.guardian = Guardian::Absent;
+        machine.guardian = GuardianState::Absent;
         machine.lease = Lease::None;
     }
 
     /// SIGKILL for the guardian.
     pub fn kill_guardian(&mut self, node: usize) {
         if self.guarded(node) {
-            self.machines[node].guardian = Guardian::Dead(None);
+            self.machines[node].guardian = GuardianState::Dead(None);
         }
     }
 
     /// SIGSTOP for the guardian.
     pub fn pause_guardian(&mut self, node: usize) {
         if self.guarded(node) {
-            self.machines[node].guardian = Guardian::Paused;
+            self.machines[node].guardian = GuardianState::Paused;
         }
     }
 
     /// SIGCONT for the guardian: it looks again.
     pub fn resume_guardian(&mut self, node: usize) {
         let guardian = &mut self.machines[node].guardian;
-        if *guardian == Guardian::Paused {
-            *guardian = Guardian::Watching;
+        if *guardian == GuardianState::Paused {
+            *guardian = GuardianState::Watching;
         }
     }
 
@@ -391,40 +399,40 @@ impl Machine {
             Daemon::Off | Daemon::Ended | Daemon::Frozen(_) => false,
         };
         match self.guardian {
-            Guardian::Watching if needed => {
+            GuardianState::Watching if needed => {
                 let takes = GUARDIAN_WAKES.draw(rng) + REMOVAL * held as u32;
-                self.guardian = Guardian::Acting(shown + takes);
+                self.guardian = GuardianState::Acting(shown + takes);
                 None
             }
-            Guardian::Acting(_) if !needed => {
-                self.guardian = Guardian::Watching;
+            GuardianState::Acting(_) if !needed => {
+                self.guardian = GuardianState::Watching;
                 None
             }
-            Guardian::Acting(at) if shown >= at => {
-                self.guardian = Guardian::Absent;
+            GuardianState::Acting(at) if shown >= at => {
+                self.guardian = GuardianState::Absent;
                 self.lease = Lease::None;
                 Some(Guarding::Act)
             }
-            Guardian::Dead(None) if daemon.attends() => match respawn {
+            GuardianState::Dead(None) if daemon.attends() => match respawn {
                 Some(within) => {
-                    self.guardian = Guardian::Dead(Some(shown + within.draw(rng)));
+                    self.guardian = GuardianState::Dead(Some(shown + within.draw(rng)));
                     None
                 }
                 None => {
-                    self.guardian = Guardian::Lost;
+                    self.guardian = GuardianState::Lost;
                     Some(Guarding::GiveUp)
                 }
             },
-            Guardian::Dead(Some(at)) if daemon.attends() && shown >= at => {
-                self.guardian = Guardian::Watching;
+            GuardianState::Dead(Some(at)) if daemon.attends() && shown >= at => {
+                self.guardian = GuardianState::Watching;
                 None
             }
-            Guardian::Absent
-            | Guardian::Watching
-            | Guardian::Acting(_)
-            | Guardian::Paused
-            | Guardian::Dead(_)
-            | Guardian::Lost => None,
+            GuardianState::Absent
+            | GuardianState::Watching
+            | GuardianState::Acting(_)
+            | GuardianState::Paused
+            | GuardianState::Dead(_)
+            | GuardianState::Lost => None,
         }
     }
 

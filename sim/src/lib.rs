@@ -22,6 +22,7 @@ pub mod chronicle;
 pub mod clients;
 pub mod clock;
 pub mod connectivity;
+pub mod coverage;
 pub mod determinism;
 pub mod disk;
 pub mod engine;

@@ -144,6 +144,15 @@ impl Machine {
         }
     }
 
+    /// `wackamole force-primary`.
+    pub fn force_primary(&self) {
+        if let Some(commands) = &*self.commands.borrow() {
+            let (reply, _) = oneshot::channel();
+            // A daemon that has not answered the last command yet gets no other, as on its socket.
+            let _ = commands.try_send(Command::ForcePrimary(reply));
+        }
+    }
+
     /// The status that was asked for, once.
     pub fn answer(&self) -> Option<Status> {
         let mut asked = self.asked.borrow_mut();

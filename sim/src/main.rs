@@ -22,7 +22,7 @@ use sim::shrink::{self, Failing};
 use sim::stopwatch::Stopwatch;
 use sim::story::build;
 use sim::sweep::{Seeds, Summary, sweep};
-use sim::{account, page, pages, replay, report, world};
+use sim::{account, coverage, page, pages, replay, report, world};
 use wackamole_protocol::config::Partition;
 
 /// Simulates clusters of daemons on a LAN, with faults.
@@ -39,6 +39,8 @@ enum Verb {
     Run(Run),
     /// Draw worlds from numbers, one after the other, and look for one in which a promise is broken; shrink what is found.
     Explore(Explore),
+    /// Count what scenarios and exploration reach: faults, events and their causes, transitions, messages; name the rest.
+    Coverage(CoverageOptions),
     /// Shrink a run that breaks a promise to the smallest scenario that still does.
     Shrink(Shrink),
     /// Run worlds of the exploration on one thread and again on two, and compare their traces byte for byte.
@@ -114,6 +116,31 @@ struct Explore {
     /// Write the scenario of this seed to standard output, and run nothing.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time"])]
     show: Option<u64>,
+    /// Report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct CoverageOptions {
+    /// Scenario files, or folders of them.
+    #[arg(default_value = "scenarios")]
+    scenarios: Vec<PathBuf>,
+    /// With so many seeds each.
+    #[arg(long, default_value_t = 4)]
+    story_seeds: u64,
+    /// Explore these seeds, `A..B` with both ends, or the first `N`.
+    #[arg(long, value_parser = seeds, default_value = "1000")]
+    seeds: RangeInclusive<u64>,
+    /// Stop exploring after so much time, such as `90s` or `10m`.
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    time: Option<Duration>,
+    /// How many runs at a time; one per core unless given.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
+    /// Write the table into this file as a document too.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/search-coverage.md")]
+    write: Option<PathBuf>,
     /// Report as JSON.
     #[arg(long)]
     json: bool,
@@ -221,6 +248,7 @@ fn main() -> ExitCode {
     let verdict = match Cli::parse().command {
         Verb::Run(options) => run(&options),
         Verb::Explore(options) => explore(&options),
+        Verb::Coverage(options) => coverage(&options),
         Verb::Shrink(options) => shrink(&options),
         Verb::Determinism(options) => determinism(&options),
         Verb::Replay(options) => replay(&options),
@@ -389,6 +417,38 @@ fn explore(options: &Explore) -> anyhow::Result<bool> {
         }
     }
     Ok(tally.failures.is_empty())
+}
+
+fn coverage(options: &CoverageOptions) -> anyhow::Result<bool> {
+    let coverage = coverage::measure(&coverage::Course {
+        scenarios: Scenario::load_all(&options.scenarios)?,
+        story_seeds: options.story_seeds,
+        // Until the time is over there are always more.
+        explored: match options.time {
+            Some(_) => *options.seeds.start()..=(*options.seeds.end()).max(10_000_000),
+            None => options.seeds.clone(),
+        },
+        time: options.time,
+        jobs: jobs(options.jobs),
+    });
+    print(&if options.json { coverage.json()? } else { coverage.text() })?;
+    if let Some(file) = &options.write {
+        let (first, last) = (options.seeds.start(), options.seeds.end());
+        let extent = match options.time {
+            Some(time) => format!("--for {}s", time.as_secs()),
+            None => format!("--seeds {first}..{last}"),
+        };
+        let stories = options.story_seeds;
+        let command =
+            format!("cargo xtask simulate coverage --story-seeds {stories} {extent} --write");
+        std::fs::write(file, coverage.document(&command))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let contradictions = coverage.contradictions();
+    for complaint in contradictions.iter().chain(&coverage.broken) {
+        eprintln!("error: {complaint}");
+    }
+    Ok(contradictions.is_empty() && coverage.broken.is_empty())
 }
 
 fn shrink(options: &Shrink) -> anyhow::Result<bool> {

@@ -262,6 +262,7 @@ fn remove_node(scenario: &mut Scenario, node: usize) {
         | Fault::PauseMachine(nodes)
         | Fault::ResumeMachine(nodes)
         | Fault::DiskLost(nodes)
+        | Fault::ForcePrimary(nodes)
         | Fault::PortDead(_, nodes)
         | Fault::CarrierLost(_, nodes)
         | Fault::PortBack(_, nodes) => kept(nodes),

@@ -40,7 +40,8 @@ const EVERYTHING: &str = r#"
     until = "15s"
     every = "50ms..500ms"
     faults = ["power-loss", "kill", "stop", "restart", "restart", "pause", "partition", "partition-segment", "cut", "heal", "flush-address",
-        "port-dead", "kill-guardian", "pause-guardian", "kill-both", "pause-both", "pause-machine", "loss"]
+        "port-dead", "kill-guardian", "pause-guardian", "kill-both", "pause-both", "pause-machine", "loss",
+        "carrier-lost", "disk-lost", "rolling-restart"]
 
     [safety]
     partition = "lan"

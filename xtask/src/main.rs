@@ -33,7 +33,7 @@ enum Task {
     /// Run scenarios in the simulator; takes the arguments of `sim run`. Or `simulate explore …`: look for worlds in which a
     /// promise is broken. Or `simulate shrink …`: find the smallest scenario that still fails. Or
     /// `simulate determinism …`: run worlds again, and compare their traces. Or `simulate replay …`: do again what real
-    /// daemons recorded.
+    /// daemons recorded. Or `simulate coverage …`: what stories and exploration reach.
     #[command(disable_help_flag = true)]
     Simulate {
         /// Scenario files or directories, and options; `--help` shows them.

@@ -1,5 +1,5 @@
-//! `cargo xtask simulate`: the simulator's release build, with the arguments of its `run` command, or `explore`, `replay`, `shrink`
-//! or `determinism` and those of that command.
+//! `cargo xtask simulate`: the simulator's release build, with the arguments of its `run` command, or `explore`, `replay`, `shrink`,
+//! `coverage` or `determinism` and those of that command.
 
 use std::process::{Command, ExitCode};
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::cargo;
 
 /// What `cargo xtask simulate` understands beside scenarios and their options.
-const COMMANDS: [&str; 4] = ["explore", "replay", "shrink", "determinism"];
+const COMMANDS: [&str; 5] = ["explore", "replay", "shrink", "determinism", "coverage"];
 
 /// Runs `sim run`, unless the first argument names another command. Paths are relative to the workspace's root.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {

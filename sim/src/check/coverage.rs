@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use wackamole::reconcile::put_back_after;
 use wackamole_protocol::config::Partition;
+use wackamole_protocol::event::Event;
 use wackamole_protocol::time::Duration;
 
 use super::primary::Primary;
@@ -88,6 +89,10 @@ impl Coverage {
 
 impl Check for Coverage {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        let forced = |what: &What| matches!(what, What::Daemon { event: Event::ForcedPrimary, .. });
+        if glance.fresh.iter().any(|entry| forced(&entry.what)) {
+            self.primary.forced();
+        }
         for entry in glance.fresh {
             if let What::Kernel { vip, change: KernelChange::Deleted, .. } = entry.what {
                 self.deleted[vip].push(entry.at);

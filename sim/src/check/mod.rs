@@ -23,6 +23,7 @@ use wackamole_protocol::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::connectivity::Connectivity;
+use crate::coverage::record::{Counts, Transitions};
 use crate::journal::{Entry, What};
 use crate::netem::Knob;
 use crate::scenario::Scenario;
@@ -173,6 +174,8 @@ pub struct Measurements {
     pub outside_overlap_max: Duration,
     /// The longest overlap that nothing allows.
     pub forbidden_overlap_max: Duration,
+    /// How often each transition of a daemon, a guardian or a gate was seen, and each reason against a primary view.
+    pub transitions: Counts,
 }
 
 impl Measurements {
@@ -194,6 +197,7 @@ impl Measurements {
 pub struct Checks {
     exclusivity: exclusivity::Exclusivity,
     stability: stability::Stability,
+    transitions: Transitions,
     others: Vec<Box<dyn Check>>,
 }
 
@@ -205,6 +209,7 @@ impl Checks {
         Self {
             exclusivity: exclusivity::Exclusivity::new(nodes),
             stability: stability::Stability::new(vips),
+            transitions: Transitions::default(),
             others: vec![
                 Box::new(coverage::Coverage::new(nodes, vips)),
                 Box::new(agreement::Agreement::new(scenario)),
@@ -247,12 +252,17 @@ impl Checks {
 
     /// What was measured.
     pub fn measurements(&self) -> Measurements {
-        Measurements { moves: self.stability.moves(), ..self.exclusivity.measurements() }
+        Measurements {
+            moves: self.stability.moves(),
+            transitions: self.transitions.counts(),
+            ..self.exclusivity.measurements()
+        }
     }
 
     fn each(&mut self, mut look: impl FnMut(&mut dyn Check)) {
         look(&mut self.exclusivity);
         look(&mut self.stability);
+        look(&mut self.transitions);
         for check in &mut self.others {
             look(check.as_mut());
         }

@@ -87,6 +87,12 @@ impl Primary {
         Some(primary)
     }
 
+    /// An operator has decided who is primary: until the cluster is whole again nothing follows from who was before.
+    pub fn forced(&mut self) {
+        self.candidates.clear();
+        self.unvetoed.clear();
+    }
+
     /// The witness has vetoed every view of this component, long ago: it must hold nothing.
     pub fn is_vetoed(&self, component: &Set) -> bool {
         !self.unvetoed.is_empty() && !self.unvetoed.iter().any(|set| set.is_subset(component))

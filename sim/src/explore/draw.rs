@@ -19,7 +19,7 @@ const BREAKS_DAEMONS: [ChaosFault; 4] =
     [ChaosFault::PowerLoss, ChaosFault::Kill, ChaosFault::KillBoth, ChaosFault::Stop];
 const BREAKS_LINKS: [ChaosFault; 3] =
     [ChaosFault::Partition, ChaosFault::PartitionSegment, ChaosFault::Cut];
-const OTHERS: [ChaosFault; 8] = [
+const OTHERS: [ChaosFault; 11] = [
     ChaosFault::Pause,
     ChaosFault::PauseBoth,
     ChaosFault::PauseMachine,
@@ -28,6 +28,19 @@ const OTHERS: [ChaosFault; 8] = [
     ChaosFault::PortDead,
     ChaosFault::Loss,
     ChaosFault::FlushAddress,
+    ChaosFault::CarrierLost,
+    ChaosFault::DiskLost,
+    ChaosFault::RollingRestart,
+];
+/// What may go on beside an operator who makes a machine primary that is left alone. He knows that the others are off, so
+/// nothing here hides them from him.
+const BESIDE_FORCING: [ChaosFault; 6] = [
+    ChaosFault::PowerLoss,
+    ChaosFault::Kill,
+    ChaosFault::Stop,
+    ChaosFault::Pause,
+    ChaosFault::KillGuardian,
+    ChaosFault::RollingRestart,
 ];
 
 fn ms(milliseconds: u64) -> Duration {
@@ -50,6 +63,7 @@ pub fn draw(seed: u64, policies: &[Partition]) -> Scenario {
     configuration(&mut world, partition, &mut rng);
     network(&mut world, &mut rng);
     machines(&mut world, &mut rng);
+    oddities(&mut world, partition, &mut rng);
     faults(&mut world, &mut rng);
     world
 }
@@ -114,6 +128,25 @@ fn machines(world: &mut Scenario, rng: &mut Rng) {
     world.nodes.iter_mut().for_each(|node| node.fences = fences);
 }
 
+/// What few clusters have.
+fn oddities(world: &mut Scenario, partition: Partition, rng: &mut Rng) {
+    let last = world.nodes.len() - 1;
+    if rng.chance(0.1) {
+        world.nodes[last].start = Some(Span { min: ms(500), max: ms(4_000) });
+    }
+    let preferred = world.vips.iter().any(|vip| vip.prefer.contains(&last));
+    if partition == Partition::Quorum && last >= 2 && !preferred && rng.chance(0.15) {
+        world.nodes[last].witness = true;
+    }
+    if partition == Partition::Quorum && rng.chance(0.1) {
+        world.safety.min_quorum = 2;
+    }
+    if partition == Partition::Lan && rng.chance(0.15) {
+        world.safety.lan_wait_max = Some(ms(300 + rng.below(1_500)));
+        world.proxy_arp = rng.chance(0.5);
+    }
+}
+
 /// Anything may go wrong for a while; then all is put right, and there is time for what is promised after that.
 fn faults(world: &mut Scenario, rng: &mut Rng) {
     let mut kinds = Vec::new();
@@ -137,6 +170,10 @@ fn faults(world: &mut Scenario, rng: &mut Rng) {
     {
         let broken = kinds.iter().filter(|kind| breaks.contains(kind)).count();
         kinds.extend(std::iter::repeat_n(mends, broken));
+    }
+    if world.safety.partition == Partition::Quorum && rng.chance(0.08) {
+        kinds = vec![ChaosFault::ForcePrimary, ChaosFault::Restart, ChaosFault::Restart];
+        kinds.extend(rng.pick(&BESIDE_FORCING));
     }
     let from = world.timing.mature + world.timing.failure_timeout + ms(500);
     let until = from + ms(2_000 + rng.below(8_000));
@@ -186,7 +223,11 @@ mod tests {
         assert!(some(|w| w.vips.iter().any(|vip| !vip.prefer.is_empty())));
         assert!(some(|w| w.wires.duplicate > 0.0));
         assert!(some(|w| w.balance.moves_per_round.is_some()));
-        for kind in BREAKS_DAEMONS.into_iter().chain(BREAKS_LINKS).chain(OTHERS) {
+        assert!(some(|w| w.nodes.iter().any(|node| node.witness)));
+        assert!(some(|w| w.safety.min_quorum == 2));
+        assert!(some(|w| w.safety.lan_wait_max.is_some()));
+        let kinds = BREAKS_DAEMONS.into_iter().chain(BREAKS_LINKS).chain(OTHERS);
+        for kind in kinds.chain([ChaosFault::ForcePrimary]) {
             let has = |world: &&Scenario| {
                 world.chaos.as_ref().is_some_and(|chaos| chaos.faults.contains(&kind))
             };

@@ -114,6 +114,10 @@ const PAUSE: Span = Span { min: Duration::from_millis(100), max: Duration::from_
 /// How long a spell of loss lasts, and how much is lost.
 const LOSS: Span = Span { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 const LOSS_RATIO: f64 = 0.25;
+/// How long a daemon is away in a rolling restart, and how long it takes to the next.
+const ROLL: Span = Span { min: Duration::from_millis(200), max: Duration::from_millis(800) };
+/// How long an operator waits before a machine that is left alone is made primary.
+const FORCED_AFTER: Duration = Duration::from_secs(1);
 
 struct Chaos<'a> {
     spec: &'a ChaosSpec,
@@ -166,7 +170,9 @@ impl Chaos<'_> {
         } else {
             vec![(at, Fault::HealAll(Net::Both))]
         };
-        if self.spec.faults.contains(&ChaosFault::PortDead) {
+        if self.spec.faults.contains(&ChaosFault::PortDead)
+            || self.spec.faults.contains(&ChaosFault::CarrierLost)
+        {
             let all = (0..self.health.len()).collect();
             events.push((at, Fault::PortBack(self.ports(), all)));
         }
@@ -262,6 +268,31 @@ impl Chaos<'_> {
                 let back = at + PAUSE.draw(self.rng);
                 events.push((back, Fault::PortBack(self.ports(), vec![node])));
             }
+            (ChaosFault::CarrierLost, _) => {
+                let node = self.rng.below(nodes as u64) as usize;
+                events.push((at, Fault::CarrierLost(self.ports(), vec![node])));
+                let back = at + PAUSE.draw(self.rng);
+                events.push((back, Fault::PortBack(self.ports(), vec![node])));
+            }
+            (ChaosFault::DiskLost, _) => {
+                let down = with(&self.health, |health| health == Health::Down);
+                if let Some(&node) = self.rng.pick(&down) {
+                    events.push((at, Fault::DiskLost(vec![node])));
+                }
+            }
+            (ChaosFault::RollingRestart, _) => self.roll(at, &up, events),
+            (ChaosFault::ForcePrimary, Some(node)) => {
+                let others: Vec<usize> = (0..nodes).filter(|&other| other != node).collect();
+                // The operator looks first whether the machine is in service by itself.
+                let forced = at + FORCED_AFTER;
+                if forced >= self.spec.until {
+                    return;
+                }
+                others.iter().for_each(|&other| self.health[other] = Health::Down);
+                self.health[node] = Health::PausedUntil(forced);
+                events.push((at, Fault::PowerLoss(others)));
+                events.push((forced, Fault::ForcePrimary(vec![node])));
+            }
             (ChaosFault::Loss, _) => {
                 let (link, knob) = (None, Knob::Loss);
                 events.push((at, Fault::Impair { link, knob, ratio: LOSS_RATIO.max(self.loss) }));
@@ -303,9 +334,25 @@ impl Chaos<'_> {
                 | ChaosFault::PauseBoth
                 | ChaosFault::PauseMachine
                 | ChaosFault::KillGuardian
+                | ChaosFault::ForcePrimary
                 | ChaosFault::PauseGuardian,
                 None,
             ) => {}
+        }
+    }
+
+    /// Stops and starts one daemon after the other, as many as there is time for.
+    fn roll(&mut self, at: Duration, up: &[usize], events: &mut Vec<(Duration, Fault)>) {
+        let mut stops = at;
+        for &node in up {
+            let starts = stops + ROLL.draw(self.rng);
+            if starts >= self.spec.until {
+                return;
+            }
+            events.push((stops, Fault::Stop(vec![node])));
+            events.push((starts, Fault::Restart(vec![node])));
+            self.health[node] = Health::PausedUntil(starts);
+            stops = starts + ROLL.draw(self.rng);
         }
     }
 
@@ -347,7 +394,7 @@ mod tests {
         every = "50ms..500ms"
         faults = ["power-loss", "kill", "stop", "restart", "restart", "pause", "partition", "cut", "heal",
             "port-dead", "partition-segment", "kill-guardian", "pause-guardian", "kill-both", "pause-both",
-            "pause-machine", "loss"]
+            "pause-machine", "loss", "carrier-lost", "disk-lost", "rolling-restart"]
     "#;
 
     fn scenario() -> Scenario {

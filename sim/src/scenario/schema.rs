@@ -387,6 +387,9 @@ pub struct Step {
     pub resume_machine: Option<OneOrMany>,
     /// What the daemons have stored is gone.
     pub disk_lost: Option<OneOrMany>,
+    /// `wackamole force-primary` on these nodes: each alone is the primary view, whatever others do; means
+    /// something only under `quorum`.
+    pub force_primary: Option<OneOrMany>,
     /// The switch ports of the VIPs' segment stop forwarding; the carrier stays.
     pub port_dead: Option<OneOrMany>,
     /// The cables of the VIPs' segment are pulled.
@@ -529,7 +532,7 @@ pub struct Chaos {
     pub every: Written<Span>,
     /// Which faults, out of `power-loss`, `kill`, `stop`, `restart`, `pause`, `partition`, `cut`, `heal`, `flush-address`,
     /// `port-dead`, `partition-segment`, `kill-guardian`, `pause-guardian`, `kill-both`, `pause-both`, `pause-machine`,
-    /// `loss`; a fault that is named twice is twice as likely.
+    /// `loss`, `carrier-lost`, `disk-lost`, `rolling-restart`, `force-primary`; a fault that is named twice is twice as likely.
     pub faults: Vec<Spanned<ChaosFault>>,
 }
 
@@ -571,4 +574,12 @@ pub enum ChaosFault {
     PauseMachine,
     /// A quarter of all datagrams and frames is lost for 100 ms to 1 s.
     Loss,
+    /// One cable is pulled for 100 ms to 2 s.
+    CarrierLost,
+    /// The disk of one machine whose daemon is down is replaced by a blank one.
+    DiskLost,
+    /// An operator stops and starts the daemons in turn.
+    RollingRestart,
+    /// All machines but one lose their power, and an operator makes that one primary; the others come back later.
+    ForcePrimary,
 }

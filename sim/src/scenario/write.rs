@@ -189,6 +189,7 @@ impl Text<'_> {
             Fault::PauseMachine(nodes) => ("pause_machine", those(nodes)),
             Fault::ResumeMachine(nodes) => ("resume_machine", those(nodes)),
             Fault::DiskLost(nodes) => ("disk_lost", those(nodes)),
+            Fault::ForcePrimary(nodes) => ("force_primary", those(nodes)),
             Fault::PortDead(_, nodes) => ("port_dead", those(nodes)),
             Fault::CarrierLost(_, nodes) => ("carrier_lost", those(nodes)),
             Fault::PortBack(_, nodes) => ("port_back", those(nodes)),
@@ -326,6 +327,10 @@ pub(crate) fn chaos_word(kind: ChaosFault) -> &'static str {
         ChaosFault::PauseBoth => "pause-both",
         ChaosFault::PauseMachine => "pause-machine",
         ChaosFault::Loss => "loss",
+        ChaosFault::CarrierLost => "carrier-lost",
+        ChaosFault::DiskLost => "disk-lost",
+        ChaosFault::RollingRestart => "rolling-restart",
+        ChaosFault::ForcePrimary => "force-primary",
     }
 }
 

@@ -48,6 +48,9 @@ impl World<'_> {
                     self.segment.borrow_mut().disk_lost[node] = Some(now);
                 }
             }
+            Fault::ForcePrimary(nodes) => {
+                nodes.iter().for_each(|&node| self.machines[node].force_primary());
+            }
             Fault::Partition(..)
             | Fault::Cut { .. }
             | Fault::HealAll(_)

@@ -29,7 +29,7 @@ pub(super) fn steps(
             return Err(source.wrong(
                 at,
                 "expected exactly one of power_loss, kill, restart, stop, pause, resume, kill_guardian, \
-                 pause_guardian, resume_guardian, pause_machine, resume_machine, disk_lost, port_dead, carrier_lost, \
+                 pause_guardian, resume_guardian, pause_machine, resume_machine, disk_lost, force_primary, port_dead, carrier_lost, \
                  port_back, partition, cut, heal, partition_segment, cut_segment, heal_segment, loss, duplicate, \
                  reorder, corrupt, latency, drift, address_error, flush_address in a step",
             ));
@@ -143,7 +143,7 @@ fn of_nodes(
 ) -> Result<Vec<Fault>, ScenarioError> {
     let ports = if own { Net::Segment } else { Net::Both };
     type OfNodes = fn(Net, Vec<usize>) -> Fault;
-    let of_nodes: [(&Option<OneOrMany>, OfNodes); 15] = [
+    let of_nodes: [(&Option<OneOrMany>, OfNodes); 16] = [
         (&step.power_loss, |_, nodes| Fault::PowerLoss(nodes)),
         (&step.kill, |_, nodes| Fault::Kill(nodes)),
         (&step.restart, |_, nodes| Fault::Restart(nodes)),
@@ -156,6 +156,7 @@ fn of_nodes(
         (&step.pause_machine, |_, nodes| Fault::PauseMachine(nodes)),
         (&step.resume_machine, |_, nodes| Fault::ResumeMachine(nodes)),
         (&step.disk_lost, |_, nodes| Fault::DiskLost(nodes)),
+        (&step.force_primary, |_, nodes| Fault::ForcePrimary(nodes)),
         (&step.port_dead, Fault::PortDead),
         (&step.carrier_lost, Fault::CarrierLost),
         (&step.port_back, Fault::PortBack),

@@ -83,6 +83,9 @@ fn every_fault_can_be_written() {
         disk_lost = "b"
         [[step]]
         at = "2s"
+        force_primary = "b"
+        [[step]]
+        at = "2s"
         port_dead = "c"
         [[step]]
         at = "2s"
@@ -92,8 +95,8 @@ fn every_fault_can_be_written() {
         port_back = "c"
     "#;
     let scenario = check("x.toml", &format!("{MINIMAL}{steps}")).expect("all faults");
-    assert_eq!(scenario.steps.len(), 21);
-    assert_eq!(scenario.steps[18].fault, Fault::PortDead(Net::Both, vec![2]));
+    assert_eq!(scenario.steps.len(), 22);
+    assert_eq!(scenario.steps[19].fault, Fault::PortDead(Net::Both, vec![2]));
     assert_eq!(scenario.steps[1].fault, Fault::Kill(vec![0, 1]));
     assert_eq!(scenario.steps[3].fault, Fault::Partition(Net::Both, vec![vec![0, 3], vec![1, 2]]));
 }
