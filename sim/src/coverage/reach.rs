@@ -29,12 +29,9 @@ pub(super) fn reached(scenario: &Scenario, seed: u64, outcome: &Outcome) -> Coun
     for (_, fault) in plan(scenario, seed) {
         walk.count("fault", points::fault(&fault));
     }
-    let stop = Fault::Stop(Vec::new()).kind();
     for entry in &outcome.entries {
-        if let What::Fault { text, nodes } = &entry.what
-            && text.starts_with(stop)
-        {
-            nodes.iter().for_each(|&node| walk.enters(node, Phase::Leaving));
+        if let What::Fault { text, nodes } = &entry.what {
+            walk.fault(text, nodes);
         }
         walk.take(entry);
     }
@@ -66,12 +63,28 @@ impl Walk {
         match self.phases[node] {
             // Whoever leaves takes part in views to its end.
             Some(Phase::Leaving) if phase != Phase::Ended => {}
+            Some(Phase::Ended) => {}
             Some(before) if before != phase => {
                 self.phases[node] = Some(phase);
                 let name = format!("{} -> {}", points::phase(&before), points::phase(&phase));
                 self.count("phase", name);
             }
             Some(_) | None => {}
+        }
+    }
+
+    /// A daemon is told to leave, or is gone without a word.
+    fn fault(&mut self, text: &str, nodes: &[usize]) {
+        // The guardian's faults begin with the same words.
+        let is = |fault: Fault| text.starts_with(&format!("{}:", fault.kind()));
+        let stopped = is(Fault::Stop(Vec::new()));
+        let gone = is(Fault::Kill(Vec::new())) || is(Fault::PowerLoss(Vec::new()));
+        for &node in nodes {
+            if stopped {
+                self.enters(node, Phase::Leaving);
+            } else if gone {
+                self.phases[node] = None;
+            }
         }
     }
 
@@ -90,6 +103,7 @@ impl Walk {
                 self.asked.entry((*node, vip)).or_insert(Asked::Asking);
             }
             What::Ended { node } => self.enters(*node, Phase::Ended),
+            What::Guarded { node, .. } => self.phases[*node] = None,
             What::Kernel { change, .. } => self.count("address table", points::kernel(change)),
             What::Daemon { node, event } => self.event(*node, event),
             What::Datagram { to, bytes, fate, .. } if *fate != "lost" && *fate != "corrupted" => {

@@ -93,13 +93,7 @@ const CANNOT: &[Unreachable] = &[
     },
     Unreachable {
         group: "guardian",
-        names: &[
-            "dead -> acting",
-            "dead -> paused",
-            "lost -> acting",
-            "lost -> paused",
-            "lost -> dead",
-        ],
+        names: &["dead -> paused", "lost -> acting", "lost -> paused", "lost -> dead"],
         why: "a guardian that is gone does nothing, and nothing can be done to it",
     },
 ];

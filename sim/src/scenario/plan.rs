@@ -285,7 +285,9 @@ impl Chaos<'_> {
                 let others: Vec<usize> = (0..nodes).filter(|&other| other != node).collect();
                 // The operator looks first whether the machine is in service by itself.
                 let forced = at + FORCED_AFTER;
-                if forced >= self.spec.until {
+                // Whoever is about to come back is not off.
+                let busy = |health: &Health| matches!(health, Health::PausedUntil(_));
+                if forced >= self.spec.until || self.health.iter().any(busy) {
                     return;
                 }
                 others.iter().for_each(|&other| self.health[other] = Health::Down);
@@ -344,16 +346,17 @@ impl Chaos<'_> {
     /// Stops and starts one daemon after the other, as many as there is time for.
     fn roll(&mut self, at: Duration, up: &[usize], events: &mut Vec<(Duration, Fault)>) {
         let mut stops = at;
-        for &node in up {
+        for &node in up.iter().filter(|_| up.len() > 1) {
             let starts = stops + ROLL.draw(self.rng);
             if starts >= self.spec.until {
-                return;
+                break;
             }
             events.push((stops, Fault::Stop(vec![node])));
             events.push((starts, Fault::Restart(vec![node])));
-            self.health[node] = Health::PausedUntil(starts);
             stops = starts + ROLL.draw(self.rng);
         }
+        // Whoever is not away is needed meanwhile.
+        up.iter().for_each(|&node| self.health[node] = Health::PausedUntil(stops));
     }
 
     /// Puts a node to sleep; returns when it wakes.
