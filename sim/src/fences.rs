@@ -197,12 +197,12 @@ impl Fences {
     /// What the guardian is doing.
     pub fn watch(&self, node: usize) -> Watch {
         match self.machines[node].guardian {
-            Guardian::Absent => Watch::Absent,
-            Guardian::Watching => Watch::Watching,
-            Guardian::Acting(_) => Watch::Acting,
-            Guardian::Paused => Watch::Paused,
-            Guardian::Dead(_) => Watch::Dead,
-            Guardian::Lost => Watch::Lost,
+            GuardianState::Absent => Watch::Absent,
+            GuardianState::Watching => Watch::Watching,
+            GuardianState::Acting(_) => Watch::Acting,
+            GuardianState::Paused => Watch::Paused,
+            GuardianState::Dead(_) => Watch::Dead,
+            GuardianState::Lost => Watch::Lost,
         }
     }
 
@@ -354,12 +354,12 @@ impl Machine {
         let renewal = renewal.filter(|_| lifetime && daemon.attends());
         let expiry = self.expires.filter(|_| lifetime);
         let guardian = match self.guardian {
-            Guardian::Acting(at) | Guardian::Dead(Some(at)) => Some(at),
-            Guardian::Absent
-            | Guardian::Watching
-            | Guardian::Paused
-            | Guardian::Dead(None)
-            | Guardian::Lost => None,
+            GuardianState::Acting(at) | GuardianState::Dead(Some(at)) => Some(at),
+            GuardianState::Absent
+            | GuardianState::Watching
+            | GuardianState::Paused
+            | GuardianState::Dead(None)
+            | GuardianState::Lost => None,
         };
         let effects = [gate, missed, renewal, expiry, guardian].into_iter().flatten();
         effects.filter(|&at| at > shown).min()

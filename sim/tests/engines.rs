@@ -77,7 +77,7 @@ fn so_does_a_story_in_which_a_promise_is_broken() {
         at = "5s"
         power_loss = "b"
 
-        [expect]
+        [[expect]]
         interruption_max = "10ms"
     "#;
     let scenario = Scenario::parse("broken.toml", text).unwrap_or_else(|error| panic!("{error}"));

@@ -1,5 +1,6 @@
 //! Each kind of expectation fails where it is not met, and says what was expected, what was seen, and when.
 
+use sim::engine::Scheduler;
 use sim::scenario::Scenario;
 use sim::shrink::{self, Failing};
 use sim::world;
@@ -161,15 +162,16 @@ fn a_shrunk_story_keeps_the_expectation_that_failed_and_no_other() {
         interruption_max = "50ms"
     "#,
     );
-    let failing = Failing::find(&story, 1, Some("moves_max")).expect("it fails");
+    let failing = Failing::find(Scheduler::Fast, &story, 1, Some("moves_max")).expect("it fails");
 
-    let small = shrink::shrink(failing, 80, &mut |_, _| {});
+    let small = shrink::shrink(Scheduler::Fast, failing, 80, &mut |_, _| {});
 
     let text = small.text("a test");
     let told = text.find("[[expect]]").map(|at| &text[at..]);
     assert_eq!(told, Some("[[expect]]\nafter = \"b dies\"\nmoves_max = 1\n"), "{text}");
     assert_eq!(small.scenario.steps.len(), 1, "{text}");
     let again = Scenario::parse("small.toml", &text).expect("a good file");
-    let again = Failing::find(&again, 1, None).map(|found| (found.check, found.sentence));
+    let again =
+        Failing::find(Scheduler::Fast, &again, 1, None).map(|found| (found.check, found.sentence));
     assert_eq!(again, Some((small.check, small.sentence)));
 }

@@ -240,7 +240,7 @@ fn the_account_of_an_overlap_names_both_machines_the_lease_and_the_causes() {
 
 #[test]
 fn the_account_of_an_interruption_names_who_was_lost_and_who_took_over() {
-    let text = format!("{POWER_LOSS}\n[expect]\ninterruption_max = \"10ms\"\n");
+    let text = format!("{POWER_LOSS}\n[[expect]]\ninterruption_max = \"10ms\"\n");
     let (_, _, story) = told(&text, false);
     let headline = &story.account.headline;
     for part in [

@@ -81,9 +81,9 @@ fn matter(facts: &Facts<'_>, first: &Mark) -> Matter {
     let vip = facts.story.vips.iter().position(|vip| about(&vip.name));
     let found = match check {
         "exclusivity" => overlap::named(facts, first, vip),
-        "interruption" => dark::named(facts, first, vip),
+        "interruption_max" | "covered_within" => dark::named(facts, first, vip),
         "coverage" => vip.map(|vip| dark::uncovered(facts, first.at, vip)),
-        "expectation" if first.text.contains("two kernels") => overlap::longest(facts),
+        "overlap_max" => overlap::longest(facts),
         _ => None,
     };
     found.unwrap_or_else(|| {

@@ -11,6 +11,7 @@ use wackamole_protocol::time::Duration;
 use super::balance::uneven;
 use super::{Check, Findings, Glance};
 use crate::bounds::Bounds;
+use crate::engine::TICK;
 use crate::journal::{Entry, What};
 use crate::scenario::plan::course;
 use crate::scenario::{Anchor, Expectation, MovesMax, Promise, Scenario, ViewSize};
@@ -110,6 +111,11 @@ impl Check for Expectations {
                 }
             }
         }
+    }
+
+    fn next_look(&self, glance: &Glance<'_>) -> Option<Duration> {
+        let open = self.watches.iter().filter(|watch| !watch.over);
+        open.filter_map(|watch| watch.next_look(&self.facts, glance)).min()
     }
 
     fn finish(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
@@ -289,8 +295,7 @@ impl Watch {
         match expectation.promise {
             Promise::CoveredWithin(_) => {
                 self.judged = true;
-                let patience = glance.bounds.handover + glance.bounds.inquiry;
-                let dark = facts.dark_for_longer_than(patience, glance);
+                let dark = facts.dark_for_longer_than(patience(glance), glance);
                 let dark = dark.into_iter().find(|&(client, vip, _)| {
                     counts(expectation, client) && !glance.scenario.allow.uncovered.contains(&vip)
                 });
@@ -316,6 +321,19 @@ impl Watch {
             }
             _ => {}
         }
+    }
+
+    /// When it is to be looked at though nothing may have happened until then.
+    fn next_look(&self, facts: &Facts, glance: &Glance<'_>) -> Option<Duration> {
+        let deadline = self.from + self.length + TICK;
+        let too_long = match self.expectation(glance).promise {
+            Promise::CoveredWithin(_) if !self.told && glance.now >= deadline => {
+                facts.dark_longest().map(|since| since + patience(glance) + TICK)
+            }
+            _ => None,
+        };
+        let times = [Some(self.from), Some(deadline), Some(self.to), too_long];
+        times.into_iter().flatten().filter(|&at| at > glance.now).min()
     }
 
     fn look_at_the_load(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
@@ -378,6 +396,11 @@ impl Watch {
         }
         self.over = true;
     }
+}
+
+/// How long a VIP that is covered may be dark: while it is handed over.
+fn patience(glance: &Glance<'_>) -> Duration {
+    glance.bounds.handover + glance.bounds.inquiry
 }
 
 fn seconds(at: Duration) -> String {

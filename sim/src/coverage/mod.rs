@@ -1,7 +1,7 @@
 //! Coverage of the search: what scenarios and exploration reached, and what neither did.
 //!
 //! Nothing is built into the daemon for it: faults, events with their causes, transitions and received messages are counted
-//! from journals and by a watcher among the checkers ([`record`]). [`points`] lists what there is to be reached.
+//! from journals and by a watcher among the checkers ([`record`]). `points` lists what there is to be reached.
 
 mod points;
 mod reach;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use wackamole_protocol::config::Partition;
 
+use crate::engine::Scheduler;
 use crate::explore::draw;
 use crate::scenario::Scenario;
 use crate::stopwatch::Stopwatch;
@@ -153,7 +154,7 @@ fn one(run: Run, scenarios: &[Scenario]) -> One {
             (1, format!("seed {seed}"), &drawn, seed)
         }
     };
-    let outcome = world::run(scenario, seed, true);
+    let outcome = world::run_on(Scheduler::Fast, scenario, seed, true);
     let broken = outcome.violations().next().map(|(at, check, sentence)| {
         format!("{name}: {:.3}s {check}: {sentence}", at.as_secs_f64())
     });

@@ -109,6 +109,15 @@ impl Facts {
         dark.collect()
     }
 
+    /// Since when somebody is in the dark who is so for longest.
+    pub(super) fn dark_longest(&self) -> Option<Duration> {
+        let since = self.light.iter().filter_map(|light| match light {
+            Light::DarkSince(since) => Some(*since),
+            Light::Never | Light::On => None,
+        });
+        since.min()
+    }
+
     /// Clients and VIPs in the dark though they were not always, and since when.
     pub(super) fn still_dark(&self) -> Vec<(usize, usize, Duration)> {
         let cells = self.light.iter().enumerate();
