@@ -120,10 +120,10 @@ impl Check for Expectations {
 
     fn finish(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
         for (client, vip, since) in self.facts.still_dark() {
-            self.was_dark(client, vip, since, glance, findings);
+            self.was_dark(client, vip, (since, glance.now - since), glance, findings);
         }
         for (vip, nodes, since) in self.facts.still_overlapping() {
-            self.overlapped(vip, nodes, since, glance, findings);
+            self.overlapped(vip, nodes, (since, glance.now - since), glance, findings);
         }
         for watch in &mut self.watches {
             if !watch.over {
@@ -151,12 +151,12 @@ impl Expectations {
     fn happened(&mut self, entry: &Entry, glance: &Glance<'_>, findings: &mut Findings) {
         match &entry.what {
             What::Lit { client, vip, dark_for: Some(lasted), .. } => {
-                let (client, vip, since) = (*client, *vip, entry.at.saturating_sub(*lasted));
-                self.was_dark(client, vip, since, glance, findings);
+                let since = entry.at.saturating_sub(*lasted);
+                self.was_dark(*client, *vip, (since, *lasted), glance, findings);
             }
             What::OverlapEnded { vip, nodes, lasted } => {
-                let (vip, nodes) = (*vip, *nodes);
-                self.overlapped(vip, nodes, entry.at.saturating_sub(*lasted), glance, findings);
+                let since = entry.at.saturating_sub(*lasted);
+                self.overlapped(*vip, *nodes, (since, *lasted), glance, findings);
             }
             _ => {}
         }
@@ -171,11 +171,10 @@ impl Expectations {
         &mut self,
         client: usize,
         vip: usize,
-        since: Duration,
+        (since, lasted): (Duration, Duration),
         glance: &Glance<'_>,
         findings: &mut Findings,
     ) {
-        let lasted = glance.now - since;
         for watch in self.watches.iter_mut().filter(|watch| watch.contains(since)) {
             let expectation = watch.expectation(glance);
             let about = matches!(expectation.promise, Promise::InterruptionMax(_));
@@ -196,11 +195,10 @@ impl Expectations {
         &mut self,
         vip: usize,
         [x, y]: [usize; 2],
-        since: Duration,
+        (since, lasted): (Duration, Duration),
         glance: &Glance<'_>,
         findings: &mut Findings,
     ) {
-        let lasted = glance.now - since;
         for watch in self.watches.iter_mut().filter(|watch| watch.contains(since)) {
             let about = matches!(watch.expectation(glance).promise, Promise::OverlapMax(_));
             if about && lasted > watch.length {

@@ -32,6 +32,11 @@ impl Precautions {
         Self { probes: lan, fences: config.safety.fences_nodes, yields: lan }
     }
 
+    /// Whoever is gone from the view may hear on the segment what we hold; only where one of two yields that is of use.
+    pub(super) fn tells_the_vanished(self) -> bool {
+        self.yields
+    }
+
     /// Whether a VIP whose release nobody has confirmed, lost with `vanished`, may be acquired without more ado.
     pub(super) fn none_for(self, vanished: Option<NodeId>) -> bool {
         !(self.probes || self.fences && vanished.is_some())

@@ -49,6 +49,9 @@ impl Agent {
         let earlier: BTreeSet<NodeId> = before.iter().map(|member| member.id).collect();
         let somebody_joined =
             decision.members.iter().any(|member| before.iter().all(|b| b.id != member.id));
+        let stays = |id| decision.members.iter().any(|member| member.id == id);
+        let somebody_vanished =
+            before.iter().any(|member| !left.contains(&member.id) && !stays(member.id));
         let plan = self.prepared.take().and_then(|(ballot, plan)| (ballot == id).then_some(plan));
         self.frozen = false;
         let is_coordinator = plan.is_some();
@@ -67,8 +70,9 @@ impl Agent {
         self.learn_members(decision.members.clone());
         self.adopt(&decision, &earlier, left, now);
         self.restate_desired();
-        if somebody_joined {
-            // Whoever comes (back) may have answered for what we hold, and its word may have been the last.
+        // Whoever comes (back) may have answered for what we hold, and its word may have been the last. Whoever vanished lives
+        // on, perhaps, and may have found what we hold free: if we were stopped by a hypervisor, without a clock to show it.
+        if somebody_joined || somebody_vanished && self.precautions.tells_the_vanished() {
             self.announce.extend(
                 self.slots.iter().filter(|(_, s)| s.local == Local::Held).map(|(&vip, _)| vip),
             );
