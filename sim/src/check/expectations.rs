@@ -103,6 +103,7 @@ impl Check for Expectations {
         for entry in glance.fresh {
             self.happened(entry, glance, findings);
         }
+        self.overlaps_that_ended(glance, findings);
         for watch in &mut self.watches {
             if !watch.over && glance.now >= watch.from {
                 watch.look(&self.facts, glance, findings);
@@ -120,11 +121,9 @@ impl Check for Expectations {
 
     fn finish(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
         for (client, vip, since) in self.facts.still_dark() {
-            self.was_dark(client, vip, (since, glance.now - since), glance, findings);
+            self.was_dark(client, vip, since, glance.now, glance, findings);
         }
-        for (vip, nodes, since) in self.facts.still_overlapping() {
-            self.overlapped(vip, nodes, (since, glance.now - since), glance, findings);
-        }
+        self.overlaps_that_ended(glance, findings);
         for watch in &mut self.watches {
             if !watch.over {
                 watch.end(&self.facts, glance, findings);
@@ -149,16 +148,9 @@ impl Check for Expectations {
 
 impl Expectations {
     fn happened(&mut self, entry: &Entry, glance: &Glance<'_>, findings: &mut Findings) {
-        match &entry.what {
-            What::Lit { client, vip, dark_for: Some(lasted), .. } => {
-                let since = entry.at.saturating_sub(*lasted);
-                self.was_dark(*client, *vip, (since, *lasted), glance, findings);
-            }
-            What::OverlapEnded { vip, nodes, lasted } => {
-                let since = entry.at.saturating_sub(*lasted);
-                self.overlapped(*vip, *nodes, (since, *lasted), glance, findings);
-            }
-            _ => {}
+        if let What::Lit { client, vip, dark_for: Some(lasted), .. } = &entry.what {
+            let since = entry.at.saturating_sub(*lasted);
+            self.was_dark(*client, *vip, since, entry.at, glance, findings);
         }
         if let Some((vip, last, node)) = self.facts.take(entry, glance.scenario) {
             for watch in &mut self.watches {
@@ -171,10 +163,12 @@ impl Expectations {
         &mut self,
         client: usize,
         vip: usize,
-        (since, lasted): (Duration, Duration),
+        since: Duration,
+        until: Duration,
         glance: &Glance<'_>,
         findings: &mut Findings,
     ) {
+        let lasted = until - since;
         for watch in self.watches.iter_mut().filter(|watch| watch.contains(since)) {
             let expectation = watch.expectation(glance);
             let about = matches!(expectation.promise, Promise::InterruptionMax(_));
@@ -191,14 +185,27 @@ impl Expectations {
         }
     }
 
+    /// The checker of exclusivity has looked before, and says which overlaps have just ended.
+    fn overlaps_that_ended(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        let ended = findings.entries.iter().filter_map(|what| match what {
+            What::OverlapEnded { vip, nodes, lasted } => Some((*vip, *nodes, *lasted)),
+            _ => None,
+        });
+        let ended: Vec<_> = ended.collect();
+        for (vip, nodes, lasted) in ended {
+            self.overlapped(vip, nodes, lasted, glance, findings);
+        }
+    }
+
     fn overlapped(
         &mut self,
         vip: usize,
         [x, y]: [usize; 2],
-        (since, lasted): (Duration, Duration),
+        lasted: Duration,
         glance: &Glance<'_>,
         findings: &mut Findings,
     ) {
+        let since = glance.now - lasted;
         for watch in self.watches.iter_mut().filter(|watch| watch.contains(since)) {
             let about = matches!(watch.expectation(glance).promise, Promise::OverlapMax(_));
             if about && lasted > watch.length {

@@ -17,8 +17,6 @@ pub(super) struct Facts {
     members: Vec<usize>,
     /// What came or went, in order.
     stirs: Vec<(Duration, String)>,
-    /// VIP, machines, and since when.
-    overlaps: Vec<(usize, [usize; 2], Duration)>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,7 +36,6 @@ impl Facts {
             last_holder: vec![None; vips],
             members: vec![0; scenario.nodes.len()],
             stirs: Vec::new(),
-            overlaps: Vec::new(),
         }
     }
 
@@ -54,10 +51,6 @@ impl Facts {
                 self.light[client * self.vips + vip] = Light::DarkSince(entry.at);
             }
             What::Lit { client, vip, .. } => self.light[client * self.vips + vip] = Light::On,
-            What::OverlapBegan { vip, nodes, .. } => self.overlaps.push((*vip, *nodes, entry.at)),
-            What::OverlapEnded { vip, nodes, .. } => {
-                self.overlaps.retain(|(of, both, _)| (of, both) != (vip, nodes));
-            }
             What::Daemon { node, event: Event::ViewInstalled { members, .. } } => {
                 self.members[*node] = members.len();
                 let text = format!("{} installed a view of {}", name(*node), members.len());
@@ -126,10 +119,6 @@ impl Facts {
             Light::Never | Light::On => None,
         });
         dark.collect()
-    }
-
-    pub(super) fn still_overlapping(&self) -> Vec<(usize, [usize; 2], Duration)> {
-        self.overlaps.clone()
     }
 
     pub(super) fn members(&self, node: usize) -> usize {
