@@ -125,7 +125,7 @@ fn an_overlap_is_found() {
         after = "together"
         overlap_max = "0s"
     "#;
-    insta::assert_snapshot!(violations(parted), @r#"28.007s overlap_max: expected overlap_max = "0s" (0 ms) after `together` at 28.000 s: a and b both answered for v2 for 6 ms, from 28.001 s on"#);
+    insta::assert_snapshot!(violations(parted), @r#"28.006s overlap_max: expected overlap_max = "0s" (0 ms) after `together` at 28.000 s: a and b both answered for v2 for 5 ms, from 28.001 s on"#);
 }
 
 #[test]
