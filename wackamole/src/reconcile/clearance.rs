@@ -38,6 +38,8 @@ struct Inquiry {
     /// When the last probe was out. Whoever sends it hears first, and reports in order: answers that had come in by
     /// then are known.
     heard_until: Option<Instant>,
+    /// When it became certain that nobody had answered.
+    silent_at: Option<Instant>,
     /// Nothing had come in when the last probe was out; there is no use in asking faster.
     deaf: bool,
     /// When somebody used it last, of those who did since it is to be acquired.
@@ -118,6 +120,7 @@ impl Clearance {
                 probing: None,
                 unanswered_since: None,
                 heard_until: None,
+                silent_at: None,
                 deaf: false,
                 used_at: None,
                 rivalled_at: None,
@@ -168,6 +171,7 @@ impl Clearance {
         }
         if claim == Claim::Uses || rivalled {
             inquiry.unanswered_since = None;
+            inquiry.silent_at = None;
             inquiry.answered_by = Some(by);
         }
         if claim == Claim::Uses && inquiry.wanted_since.is_some() {
@@ -182,6 +186,7 @@ impl Clearance {
         result: &Result<(), AddressError>,
         now: Instant,
     ) -> bool {
+        let within = self.waits.answer;
         let inquiry = self.inquiries.values_mut().find(|i| i.probing == Some(ticket));
         if let Some(inquiry) = inquiry {
             inquiry.probing = None;
@@ -190,6 +195,9 @@ impl Clearance {
                 Ok(()) => {
                     inquiry.unanswered_since.get_or_insert(now);
                     inquiry.heard_until = Some(now);
+                    if inquiry.silent_since(within).is_some() {
+                        inquiry.silent_at.get_or_insert(now);
+                    }
                 }
                 // Whoever would have answered those before was not heard either, and this one may have gone the same way. Where
                 // frames are always far apart it must do that some came before a probe and some after it; by then a port
@@ -199,6 +207,7 @@ impl Clearance {
                     if inquiry.wanted_since.is_none_or(|at| now < at + patience) {
                         inquiry.unanswered_since = None;
                         inquiry.heard_until = None;
+                        inquiry.silent_at = None;
                     }
                 }
                 // One that could not be sent says nothing about who is there.
@@ -335,7 +344,15 @@ impl Inquiry {
         let undisputed = self.rivalled_at.map_or(wanted_since, |at| {
             (at + waits.pace + waits.answer).min(given_up + 2 * waits.patience)
         });
-        let unanswered = self.silent_since(waits.answer).map(|at| at.max(given_up).max(undisputed));
+        // A rival that began to ask a moment before us, so that we did not hear it, asks once more before it takes the VIP,
+        // as we have just done: by now its question is here, or ours is answered by it.
+        let crossing = match self.silent_at {
+            Some(at) if self.rivals => at + waits.answer / 2,
+            _ => wanted_since,
+        };
+        let unanswered = self
+            .silent_since(waits.answer)
+            .map(|at| at.max(given_up).max(undisputed).max(crossing));
         let enough = waits.all.map(|wait| wanted_since + wait);
         [unanswered, enough].into_iter().flatten().min()
     }

@@ -72,10 +72,25 @@ fn a_prospective_heir_that_nobody_answers_loses_no_time() {
 fn whoever_has_not_probed_before_waits_for_an_answer() {
     let (mut reconciler, id) = lan();
     want(&mut reconciler, id, None, start());
-    run(&mut reconciler, start(), start() + ms(19));
+    run(&mut reconciler, start(), start() + ms(29));
     assert_eq!(outcomes(&mut reconciler), []);
-    run(&mut reconciler, start(), start() + ms(20));
+    run(&mut reconciler, start(), start() + ms(30));
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+}
+
+#[test]
+fn a_rival_that_asked_a_moment_before_is_heard_when_it_asks_again() {
+    let (mut reconciler, id) = lan();
+    claim(&mut reconciler, LOW, Claim::Wants, start());
+    want(&mut reconciler, id, None, start() + ms(3));
+    run(&mut reconciler, start() + ms(3), start() + ms(24));
+    // It takes what it asks for now, and announces it a moment later.
+    claim(&mut reconciler, LOW, Claim::Wants, start() + ms(25));
+    run(&mut reconciler, start() + ms(25), start() + ms(27));
+    claim(&mut reconciler, LOW, Claim::Uses, start() + ms(28));
+    run(&mut reconciler, start() + ms(28), start() + ms(60));
+
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
 }
 
 #[test]
@@ -110,7 +125,7 @@ fn a_probe_that_could_not_be_sent_says_nothing() {
     }
     assert_eq!(outcomes(&mut reconciler), []);
 
-    run(&mut reconciler, start() + ms(2_000), start() + ms(2_020));
+    run(&mut reconciler, start() + ms(2_000), start() + ms(2_030));
 
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
@@ -190,14 +205,14 @@ fn where_frames_are_far_apart_some_before_a_probe_and_some_after_it_are_enough_i
 }
 
 #[test]
-fn an_answer_before_the_lease_was_over_for_sure_costs_no_time() {
+fn an_answer_before_the_lease_was_over_for_sure_costs_no_failure_timeout() {
     let (mut reconciler, id) = lan();
     reconciler.handle_clearing(&BTreeMap::from([(id, false)]), &BTreeMap::new(), start());
     send_probes(&mut reconciler, start());
     claim(&mut reconciler, LOW, Claim::Uses, start() + ms(1));
     run(&mut reconciler, start() + ms(2), start() + ms(89));
     want(&mut reconciler, id, None, start() + ms(90));
-    run(&mut reconciler, start() + ms(90), start() + ms(110));
+    run(&mut reconciler, start() + ms(90), start() + ms(120));
 
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
