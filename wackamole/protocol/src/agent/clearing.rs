@@ -172,6 +172,19 @@ impl Agent {
         }
     }
 
+    /// Somebody has taken an address away by hand. While it is gone nobody answers for it, so whoever is away, and waits for us
+    /// to die, may find the VIP free: it is asked about before it is put back.
+    pub(super) fn ask_before_it_is_put_back(&mut self, vip: VipId) {
+        if !self.precautions.probes || self.nobody_is_away() {
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut(&vip) {
+            slot.cleared = false;
+            slot.handed_over = false;
+            self.yield_vip(vip);
+        }
+    }
+
     /// Lets go of a VIP that stays ours by assignment: it is asked about like any other before it is acquired again.
     fn yield_vip(&mut self, vip: VipId) {
         if let Some(slot) = self.slots.get_mut(&vip) {

@@ -205,6 +205,7 @@ impl Agent {
             AddressOutcome::Servable { vips, why_not } => self.handle_servable(vips, why_not, now),
             AddressOutcome::Vanished { vip, retry_in } => {
                 self.event(Event::AddressVanished { vip, retry_in });
+                self.ask_before_it_is_put_back(vip);
             }
         }
     }

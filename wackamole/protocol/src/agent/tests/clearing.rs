@@ -135,6 +135,29 @@ fn of_two_components_the_higher_address_yields_and_to_a_stranger_nobody() {
 }
 
 #[test]
+fn what_was_taken_away_by_hand_is_asked_about_while_somebody_is_away() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+    cleared(&mut agent, vips[0]);
+    held(&mut agent, vips[0]);
+    let vanished = |agent: &mut Agent| {
+        let outcome =
+            AddressOutcome::Vanished { vip: vips[0], retry_in: Duration::from_millis(10) };
+        agent.handle_addresses(outcome, now());
+    };
+    vanished(&mut agent);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]), "put back at once");
+
+    inherit(&mut agent, 2, &[]);
+    vanished(&mut agent);
+    assert_eq!(desires(&agent), BTreeSet::new());
+    released(&mut agent, vips[0]);
+    assert_eq!(desires(&agent), BTreeSet::new());
+    cleared(&mut agent, vips[0]);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
+}
+
+#[test]
 fn what_cannot_be_served_from_here_is_let_go_of() {
     let (mut agent, vips) = agent_under(Partition::Lan, false);
     install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
