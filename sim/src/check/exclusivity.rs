@@ -431,7 +431,8 @@ fn thawed(x: usize, y: usize, began: Duration, glance: &Glance<'_>) -> Option<Ve
         let lease = glance.scenario.timing.failure_timeout;
         // Two that cannot tell each other find out when one of them repeats its announcements.
         let bound = match glance.attends(node) {
-            true if glance.segment.links.two_way(x, y) => glance.bounds.merge,
+            // It holds for what was left of its lease, if nobody can tell it sooner.
+            true if glance.segment.links.two_way(x, y) => lease.max(glance.bounds.merge),
             true => REPEATED + glance.bounds.merge,
             false => lease,
         };
