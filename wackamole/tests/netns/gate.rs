@@ -327,9 +327,10 @@ pub(crate) fn shuts_a_thousand_vips_before_it_deletes_them() {
         let (releasing, ()) = elapsed(|| {
             let tickets: Vec<_> =
                 vips.iter().map(|vip| worker.submit(Action::Release(vip.clone()))).collect();
-            worker.wait_until_done(tickets[0]);
+            // The worker may have begun before the last was submitted; when half are gone it knows them all.
+            worker.wait_until_done(tickets[COUNT / 2]);
             assert!(Kernel::here().addresses("eth0").len() > 2, "the last are still there");
-            assert!(!stream.answers(), "but shut with the first");
+            assert!(!stream.answers(), "but shut long ago");
             worker.wait_until_done(tickets[COUNT - 1]);
         });
         eprintln!("{COUNT} VIPs acquired in {acquiring:.1?}, released in {releasing:.1?} (60 ms of it waiting)");
