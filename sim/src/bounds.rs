@@ -122,7 +122,9 @@ impl Bounds {
         let cover = cover + hysteresis + waited_out.unwrap_or_default() + votes + fenced;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
         let inquiry = if safety.partition == Partition::Lan {
-            (timing.heartbeat / 2).min(Duration::from_millis(20)) + round_trip + 3 * TICK
+            // And half as long again where somebody else might begin to ask at the same moment.
+            let answer = (timing.heartbeat / 2).min(Duration::from_millis(20));
+            answer + answer / 2 + round_trip + 3 * TICK
         } else {
             Duration::ZERO
         };

@@ -115,6 +115,8 @@ struct World<'a> {
     wired: Vec<bool>,
     /// Daemons that are to start: at this time, and not before their guardian is done.
     starting: Vec<Option<Duration>>,
+    /// When each daemon was stopped with SIGSTOP last.
+    paused: Vec<Duration>,
     /// Draws what happens without the scenario's doing.
     rng: Rng,
     connectivity: Connectivity,
@@ -202,6 +204,7 @@ impl<'a> World<'a> {
             schedule: plan(scenario, seed).into(),
             wired: vec![true; nodes * nodes],
             starting: vec![None; nodes],
+            paused: vec![Duration::ZERO; nodes],
             rng: Rng::new(seed, "world"),
             connectivity: Connectivity::new(nodes, patience),
             checks: Checks::new(scenario, seed),

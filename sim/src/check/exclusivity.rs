@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
+use super::thaws::Thaws;
 use super::{Check, Findings, Glance, Measurements};
 use crate::engine::TICK;
 use crate::journal::{KernelChange, What};
@@ -37,6 +38,7 @@ pub struct Exclusivity {
     met: BTreeMap<usize, Duration>,
     /// By node and VIP: when the daemon acquired it last.
     acquired: BTreeMap<(usize, usize), Duration>,
+    thaws: Thaws,
     overlaps: BTreeMap<Key, Overlap>,
     measurements: Measurements,
     look_again: bool,
@@ -53,6 +55,10 @@ struct Bond {
     since: Option<Duration>,
     /// They were apart by the network before, not by one of them being down.
     met: bool,
+    /// The wires between them work both ways.
+    wired: bool,
+    /// When they came back last, if they were ever broken.
+    rewired: Option<Duration>,
 }
 
 /// What two nodes owe each other on the segment.
@@ -103,12 +109,13 @@ impl Exclusivity {
         let domain = Domain { joined: true, since: Duration::ZERO, alone: [None; 2] };
         Self {
             nodes,
-            bonds: vec![Bond { connected: true, ..Bond::default() }; nodes * nodes],
+            bonds: vec![Bond { connected: true, wired: true, ..Bond::default() }; nodes * nodes],
             domains: vec![domain; nodes * nodes],
             alone: vec![None; nodes],
             lossy_until: None,
             met: BTreeMap::new(),
             acquired: BTreeMap::new(),
+            thaws: Thaws::new(nodes),
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
             look_again: false,
@@ -127,12 +134,17 @@ impl Exclusivity {
                 let connected = glance.connectivity.connected(glance.segment, x, y);
                 let both_attend = glance.attends(x) && glance.attends(y);
                 let bond = &mut self.bonds[x * self.nodes + y];
+                let wired = glance.segment.links.two_way(x, y);
+                if wired && !bond.wired {
+                    bond.rewired = Some(glance.now);
+                }
+                bond.wired = wired;
                 let met = !bond.connected && connected;
                 bond.connected = connected;
                 if !(connected && both_attend) {
                     bond.since = None;
                 } else if bond.since.is_none() {
-                    *bond = Bond { connected, since: Some(glance.now), met };
+                    *bond = Bond { connected, since: Some(glance.now), met, ..*bond };
                 }
                 let clients = lan.nodes()..lan.stations();
                 let joined = lan.two_way(x, y)
@@ -215,6 +227,7 @@ impl Check for Exclusivity {
                 self.acquired.insert((node, vip), entry.at);
             }
         }
+        self.thaws.note(glance);
         if !glance.changed && !self.look_again {
             return;
         }
@@ -303,8 +316,9 @@ impl Exclusivity {
         let bond = self.bonds[x * self.nodes + y];
         let domain = self.domains[x * self.nodes + y];
         let attended = glance.attends(x) && glance.attends(y);
-        if let Some(verdict) = thawed(x, y, began, glance) {
-            return verdict;
+        if let Some(until) = self.thaws.bound(x, y, began, glance) {
+            let why = "a machine goes on that its hypervisor had stopped";
+            return Verdict { kind: Kind::Outside, until: Some(until), why, fences: None };
         }
         if let Some(why) = self.split(key, began, glance) {
             return Verdict { kind: Kind::Split, until: None, why, fences: None };
@@ -316,11 +330,17 @@ impl Exclusivity {
             let mut allowed = unattended_max(x, glance).max(unattended_max(y, glance));
             // Two parts that both served have met, and one of them holds what is left of a lease.
             let met = began <= domain.since && domain.since > Duration::ZERO;
+            // Whoever is stopped just before its part meets the other holds what is left of a lease that nobody in the other
+            // part knows of; and somebody may take over there from whoever died meanwhile.
+            let timeout = glance.scenario.timing.failure_timeout;
+            let met = met
+                || glance.scenario.safety.partition == Partition::Component
+                    && bond.rewired.is_some_and(|at| began <= at + timeout);
             let excused = known.is_some_and(|overlap| overlap.excused);
             let unheard =
                 glance.scenario.safety.partition == Partition::Lan && self.lossy(began, glance);
             if merges && (met || excused || unheard || !bond.connected) {
-                allowed = allowed.max(glance.scenario.timing.failure_timeout);
+                allowed = allowed.max(timeout);
             }
             if allowed == Duration::ZERO {
                 return forbidden(began, glance);
@@ -378,12 +398,15 @@ impl Exclusivity {
     }
 
     /// Under `lan`: an overlap that began then is due to two parts of the segment that have come together. Both served
-    /// before, or one had asked the segment shortly before it was one. Whoever is alone has no right to anything new.
+    /// before, or one had asked the segment shortly before it was one. Whoever is alone has no right to anything new that it had not
+    /// begun to ask about before.
     fn joining(&self, (vip, x, y): Key, began: Duration, glance: &Glance<'_>) -> bool {
         let domain = self.domains[x * self.nodes + y];
         let honest = |node: usize, alone: Option<Duration>| {
             let acquired = self.acquired.get(&(node, vip));
-            alone.is_none_or(|alone| acquired.is_some_and(|&acquired| acquired <= alone))
+            // What it does not hear after its last frame counts as nobody, if it asked before (docs/protocol.md, "Probing").
+            let asked_before = |alone: Duration| alone + glance.bounds.inquiry;
+            alone.is_none_or(|alone| acquired.is_some_and(|&at| at <= asked_before(alone)))
         };
         let before =
             began <= domain.since && honest(x, domain.alone[0]) && honest(y, domain.alone[1]);
@@ -419,29 +442,6 @@ impl Exclusivity {
             Partition::Lan => None,
         }
     }
-}
-
-/// What is held is announced again after so long at the latest.
-const REPEATED: Duration = Duration::from_secs(100);
-
-/// A machine that its hypervisor had stopped goes on: outside the assumptions of P1, and bounded.
-fn thawed(x: usize, y: usize, began: Duration, glance: &Glance<'_>) -> Option<Verdict> {
-    let until = |node: usize| {
-        let thawed = glance.segment.thawed[node].filter(|&at| began >= at)?;
-        let lease = glance.scenario.timing.failure_timeout;
-        // Two that cannot tell each other find out when one of them repeats its announcements.
-        let bound = match glance.attends(node) {
-            // It holds for what was left of its lease, if nobody can tell it sooner.
-            true if glance.segment.links.two_way(x, y) => lease.max(glance.bounds.merge),
-            true => REPEATED + glance.bounds.merge,
-            false => lease,
-        };
-        let until = glance.deadline(thawed, bound);
-        (began <= until).then_some(until)
-    };
-    let until = until(x).max(until(y))?;
-    let why = "a machine goes on that its hypervisor had stopped";
-    Some(Verdict { kind: Kind::Outside, until: Some(until), why, fences: None })
 }
 
 /// Nothing allows it, unless clocks are outside the assumptions of P1; then it is bounded.

@@ -13,6 +13,7 @@ pub mod leftovers;
 pub mod oddities;
 pub mod primary;
 pub mod stability;
+mod thaws;
 
 #[cfg(test)]
 mod tests;

@@ -195,6 +195,7 @@ impl World<'_> {
         if let Daemon::Running(since) | Daemon::Frozen(since) = segment.daemons[node] {
             self.machines[node].gate.close();
             segment.set_daemon(node, Daemon::Paused(since));
+            self.paused[node] = self.engine.elapsed();
         }
     }
 
@@ -205,7 +206,7 @@ impl World<'_> {
                 self.machines[node].gate.open();
                 let now = self.engine.elapsed();
                 // Whoever was paused before its first view begins to mature only now.
-                let young = now < since + self.scenario.timing.mature * 2;
+                let young = self.paused[node] < since + self.scenario.timing.mature * 2;
                 segment.set_daemon(node, Daemon::Running(if young { now } else { since }));
             } else {
                 segment.set_daemon(node, Daemon::Frozen(since));

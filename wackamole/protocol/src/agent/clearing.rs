@@ -161,8 +161,7 @@ impl Agent {
         };
         slot.contested_by = Some((by, now));
         if yields {
-            slot.mark_unable(now);
-            slot.cleared = false;
+            slot.give_way(now);
         }
         self.event(Event::Contested { vip, by, yields });
         if yields {

@@ -80,6 +80,8 @@ pub(crate) struct Slot {
     /// Why it cannot be served from this machine.
     pub(crate) unservable: Option<String>,
     pub(crate) unable_until: Option<Instant>,
+    /// It cannot be held because somebody else used it, and we gave way.
+    gave_way: bool,
     unable_for: Duration,
     pub(crate) error: Option<String>,
 }
@@ -110,6 +112,7 @@ impl Slot {
             previous_owner: None,
             unservable: None,
             unable_until: None,
+            gave_way: false,
             unable_for: UNABLE_FIRST,
             error: None,
         }
@@ -159,13 +162,29 @@ impl Slot {
         if self.unable_until.is_some() {
             return false;
         }
+        self.gave_way = false;
         self.unable_until = Some(now + self.unable_for);
         self.unable_for = (self.unable_for * 2).min(UNABLE_MAX);
         true
     }
 
+    /// Lets somebody have it who uses it as well.
+    pub(crate) fn give_way(&mut self, now: Instant) {
+        self.gave_way = self.mark_unable(now);
+        self.cleared = false;
+    }
+
+    /// Whoever has joined may be the one that we gave way to, and will tell now what it holds. A stranger is found by asking.
+    pub(crate) fn forget_who_went_first(&mut self) {
+        if core::mem::take(&mut self.gave_way) {
+            self.unable_until = None;
+            self.unable_for = UNABLE_FIRST;
+        }
+    }
+
     /// The VIP is held after all.
     pub(crate) fn mark_able(&mut self) -> bool {
+        self.gave_way = false;
         self.unable_for = UNABLE_FIRST;
         self.error = None;
         self.unable_until.take().is_some()

@@ -13,6 +13,7 @@ use super::message::{
     VipList,
 };
 use super::plan::Plan;
+use super::slot::Slot;
 use super::{Agent, AgentView, Local, Permission, lasting};
 
 impl Agent {
@@ -68,6 +69,10 @@ impl Agent {
             self.mature_at = Some(now + self.mature_after);
         }
         self.learn_members(decision.members.clone());
+        if somebody_joined {
+            self.slots.values_mut().for_each(Slot::forget_who_went_first);
+            self.able_at = self.slots.values().filter_map(|slot| slot.unable_until).min();
+        }
         self.adopt(&decision, &earlier, left, now);
         self.restate_desired();
         // Whoever comes (back) may have answered for what we hold, and its word may have been the last. Whoever vanished lives

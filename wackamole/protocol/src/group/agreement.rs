@@ -14,7 +14,7 @@ use crate::vote::Claim;
 
 use super::message::{GroupMessage, MemberKey, Refusal};
 use super::send::micros;
-use super::{EARLY_MESSAGES_MAX, EPOCHS_PER_START, Group, GroupOutput, InstalledView};
+use super::{EARLY_MESSAGES_MAX, EPOCH_STEP, Group, GroupOutput, InstalledView};
 
 /// How often a proposal that was refused for a better set is tried again at the pace of heartbeats: those who see a
 /// machine die a moment later than we do agree with us by then.
@@ -55,6 +55,29 @@ struct Offer {
     members: BTreeMap<NodeId, Incarnation>,
     digest: u64,
     claim: Option<Claim>,
+}
+
+/// Members whose view was refused.
+#[derive(Clone, Debug)]
+pub(super) struct HeldOff {
+    pub(super) members: BTreeMap<NodeId, Incarnation>,
+    /// When they may be proposed again in any case.
+    pub(super) until: Instant,
+    /// Who refused because it heard somebody else: when it says that it does not any more, nothing is left to wait for.
+    pub(super) while_heard_by: Option<NodeId>,
+}
+
+/// A newcomer that has refused to be in a view with us.
+#[derive(Clone, Debug)]
+pub(super) struct NotYet {
+    /// When it may be asked again in any case.
+    pub(super) until: Instant,
+    /// Those whom it refused.
+    pub(super) members: BTreeMap<NodeId, Incarnation>,
+    /// The view that it was in then.
+    pub(super) view: ViewId,
+    /// It heard somebody else then, and that is why.
+    pub(super) hears_more: bool,
 }
 
 /// A proposal that will be looked at again when a promise ends.
@@ -126,7 +149,7 @@ impl Group {
         let debt = self.largest_debt(&members, now);
         if debt > Duration::ZERO {
             self.freeze_promises(&members, now);
-            self.hold_off(members, debt, now);
+            self.hold_off(members, debt, None, now);
             self.attempt_at = Some(now + debt);
             return;
         }
@@ -155,9 +178,9 @@ impl Group {
     /// had heard of epochs beyond the first of the later one. A member that claims the last epoch of all stops the agreement,
     /// not the daemon.
     fn next_epoch(&self) -> u64 {
-        let mine = u64::from(self.incarnation.counter()) % EPOCHS_PER_START;
-        let behind = (self.epoch % EPOCHS_PER_START + EPOCHS_PER_START - mine) % EPOCHS_PER_START;
-        self.epoch.saturating_add(EPOCHS_PER_START - behind)
+        let mine = u64::from(self.incarnation.counter()) % EPOCH_STEP;
+        let behind = (self.epoch % EPOCH_STEP + EPOCH_STEP - mine) % EPOCH_STEP;
+        self.epoch.saturating_add(EPOCH_STEP - behind)
     }
 
     fn send_to_members(
@@ -356,11 +379,15 @@ impl Group {
             self.drop_proposal();
             self.refusals += 1;
             let bound_elsewhere = matches!(why, Refusal::Better | Refusal::Debt { .. });
+            let better = matches!(why, Refusal::Better);
+            let hears_more = better && self.hears_others(from, &proposal.members);
             if bound_elsewhere && !self.is_present(from) {
                 // A newcomer that is not free yet keeps nobody waiting.
-                self.not_yet.insert(from, now + pause);
+                let view = self.peers.get(&from).map_or(ViewId::NONE, |peer| peer.view);
+                let members = proposal.members;
+                self.not_yet.insert(from, NotYet { until: now + pause, members, view, hears_more });
             } else {
-                self.hold_off(proposal.members, pause, now);
+                self.hold_off(proposal.members, pause, hears_more.then_some(from), now);
             }
         }
         self.dirty = true;
@@ -378,8 +405,23 @@ impl Group {
     }
 
     /// Does not propose these members again for a while. Other members may be proposed at any time.
-    fn hold_off(&mut self, members: BTreeMap<NodeId, Incarnation>, pause: Duration, now: Instant) {
-        self.held_off = Some((members, now + pause));
+    fn hold_off(
+        &mut self,
+        members: BTreeMap<NodeId, Incarnation>,
+        pause: Duration,
+        while_heard_by: Option<NodeId>,
+        now: Instant,
+    ) {
+        self.held_off = Some(HeldOff { members, until: now + pause, while_heard_by });
+    }
+
+    /// Whether this peer says that it hears anybody but these.
+    pub(super) fn hears_others(&self, id: NodeId, members: &BTreeMap<NodeId, Incarnation>) -> bool {
+        self.peers.get(&id).is_some_and(|peer| {
+            peer.row.iter().any(|(other, entry)| {
+                *other != self.me && entry.heard && !members.contains_key(other)
+            })
+        })
     }
 
     fn rank(&self) -> u32 {

@@ -32,16 +32,17 @@ use crate::time::{Deadline, Duration, Instant};
 use crate::wire::message::{Body, Header, Heartbeat, PeerEcho};
 use crate::wire::{self, Codec};
 
-use agreement::{Accepted, Deferred, Proposal};
+use agreement::{Accepted, Deferred, HeldOff, NotYet, Proposal};
 use message::GroupMessage;
 pub use message::message_kind;
 use peer::Peer;
 use primary::Votes;
 
 /// Where a node that hears nobody begins to count, times the number of its start: the counter of starts is at least the time in
-/// seconds, and views do not follow each other so fast. And in whole steps of it each start goes on from its own first, so that
-/// a view of an earlier start is never named again.
-const EPOCHS_PER_START: u64 = 1_000;
+/// seconds, and a thousand attempts in each second for ever (each an `EPOCH_STEP`) would not catch up with the calendar.
+const EPOCHS_PER_START: u64 = 1_000_000;
+/// Each start counts in these steps from its own first epoch, so that a view of an earlier start is never named again.
+const EPOCH_STEP: u64 = 1_000;
 /// Agent messages kept for a view that is not installed here yet.
 const EARLY_MESSAGES_MAX: usize = 4_096;
 /// Own heartbeats whose send times are remembered, to know what an echo refers to.
@@ -171,10 +172,10 @@ pub struct Group {
     wanted_since: Option<Instant>,
     /// When to try to propose.
     attempt_at: Option<Instant>,
-    /// Members whose view was refused, and when they may be proposed again.
-    held_off: Option<(BTreeMap<NodeId, Incarnation>, Instant)>,
-    /// Newcomers that have refused, and when they may be asked again.
-    not_yet: BTreeMap<NodeId, Instant>,
+    /// Members whose view was refused, and who are not proposed again for a while.
+    held_off: Option<HeldOff>,
+    /// Newcomers that have refused, and are not asked again for a while.
+    not_yet: BTreeMap<NodeId, NotYet>,
     started_at: Instant,
     /// Proposals refused since the last view.
     refusals: u32,
@@ -379,7 +380,7 @@ impl Group {
         if self.left {
             return;
         }
-        let late = now.since(self.poll_timeout().at);
+        let late = now.since(self.poll_timeout().at.max(self.evaluated_at));
         self.end_lease_if_over(now);
         if late >= self.timing.heartbeat / 4 {
             self.ran_late(late, now);
@@ -397,7 +398,8 @@ impl Group {
 
     fn ran_late(&mut self, late: Duration, now: Instant) {
         self.event(Event::RanLate { late });
-        for peer in self.peers.values_mut() {
+        // Whoever had been silent before is none of those whom we did not listen to.
+        for peer in self.peers.values_mut().filter(|peer| peer.link_state != LinkState::Silent) {
             peer.excuse(late);
         }
         self.listening_until = now + late.min(self.timing.failure_timeout);

@@ -3,6 +3,7 @@
 mod lan;
 mod lease;
 mod promises;
+mod refusals;
 
 use std::collections::BTreeMap;
 

@@ -224,16 +224,36 @@ impl Group {
             })
             .partition(|&id| id == self.me || self.is_present(id));
         let mut best = self.best_of(&present, now);
-        let not_yet = |id: &NodeId| self.not_yet.get(id).is_some_and(|&until| now < until);
-        let welcome =
-            |id: &NodeId| !not_yet(id) && best.iter().all(|&m| self.pair_is_usable(*id, m, now));
-        let newcomers: Vec<NodeId> = others.into_iter().filter(welcome).collect();
-        if !newcomers.is_empty() {
+        let mut newcomers: Vec<NodeId> = others
+            .into_iter()
+            .filter(|id| best.iter().all(|&member| self.pair_is_usable(*id, member, now)))
+            .collect();
+        while !newcomers.is_empty() {
             let wider = |id: &NodeId| best.contains(id) || newcomers.contains(id);
             let candidates: Vec<NodeId> = self.ranks.iter().copied().filter(wider).collect();
-            best = self.best_of(&candidates, now);
+            let widest = self.best_of(&candidates, now);
+            let asked = newcomers.len();
+            newcomers.retain(|id| !self.refuses_still(*id, &widest, now));
+            if newcomers.len() == asked {
+                best = widest;
+                break;
+            }
         }
         best.into_iter().filter_map(|id| Some((id, self.incarnation_of(id)?))).collect()
+    }
+
+    /// Whether `newcomer` has lately refused to be in a view with these, or with more than these. That it is bound to somebody
+    /// else tells nothing about a view in which somebody is whom it was not asked about: it may be bound to that one. Nor does
+    /// it once it has agreed with others on a view, as it was free then, or hears nobody else any more.
+    fn refuses_still(&self, newcomer: NodeId, nodes: &BTreeSet<NodeId>, now: Instant) -> bool {
+        self.not_yet.get(&newcomer).is_some_and(|refusal| {
+            let was_asked =
+                |id: &NodeId| refusal.members.get(id).copied() == self.incarnation_of(*id);
+            now < refusal.until
+                && self.peers.get(&newcomer).is_some_and(|peer| peer.view == refusal.view)
+                && (!refusal.hears_more || self.hears_others(newcomer, &refusal.members))
+                && nodes.iter().all(was_asked)
+        })
     }
 
     /// The best set among `nodes`, which are in rank order and contain this one.
@@ -324,7 +344,7 @@ impl Group {
             return;
         }
         let wanted_since = *self.wanted_since.get_or_insert(now);
-        match self.proposal_due(&target, wanted_since) {
+        match self.proposal_due(&target, wanted_since, now) {
             Some(at) if now >= at && !self.is_writing() => self.propose(target, now),
             other => {
                 // Pairs, settling times and the disk are looked at again while anything is amiss.
@@ -336,10 +356,11 @@ impl Group {
     }
 
     /// When this node should propose `target`; `None` if something else has to happen first.
-    fn proposal_due(
+    pub(super) fn proposal_due(
         &self,
         target: &BTreeMap<NodeId, Incarnation>,
         wanted_since: Instant,
+        now: Instant,
     ) -> Option<Instant> {
         let timeout = self.timing.failure_timeout;
         let position =
@@ -371,12 +392,24 @@ impl Group {
         } else {
             due = due.max(self.settled_at(target, wanted_since));
         }
-        if let Some((members, until)) = &self.held_off
-            && members == target
+        if let Some(held) = self.held_off.as_ref().filter(|held| held.members == *target)
+            && held.while_heard_by.is_none_or(|id| self.hears_others(id, target))
         {
-            due = due.max(*until);
+            due = due.max(held.until);
+        }
+        if !self.is_echoed_lately(target, now) {
+            return None;
         }
         Some(due)
+    }
+
+    /// Whether those have echoed something young enough for a lease to come of it. After a stop they have not, until they
+    /// hear us again: a view that is installed before that ends with its lease, at once.
+    fn is_echoed_lately(&self, target: &BTreeMap<NodeId, Incarnation>, now: Instant) -> bool {
+        target.keys().filter(|&&id| id != self.me).all(|id| {
+            let echoed = self.peers.get(id).and_then(|peer| peer.echoed_at);
+            echoed.is_some_and(|at| now < at + self.timing.failure_timeout / 2)
+        })
     }
 
     /// The proposal would take live members away from a view that is at least as large: they would refuse.

@@ -135,6 +135,34 @@ fn of_two_components_the_higher_address_yields_and_to_a_stranger_nobody() {
 }
 
 #[test]
+fn whoever_gave_way_may_hold_again_once_somebody_has_joined() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    inherit(&mut agent, 1, &[]);
+    cleared(&mut agent, vips[0]);
+    held(&mut agent, vips[0]);
+    contested(&mut agent, vips[0], LOW, true);
+    let unable = |agent: &Agent| agent.slots[&vips[0]].is_unable();
+    assert!(unable(&agent));
+
+    inherit(&mut agent, 2, &[]);
+    assert!(unable(&agent), "nobody has joined");
+    install(&mut agent, 3, &[(Some(0), &[0]), (None, &[]), (None, &[])]);
+    assert!(!unable(&agent));
+}
+
+#[test]
+fn whoever_could_not_hold_is_not_able_because_somebody_has_joined() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    inherit(&mut agent, 1, &[]);
+    cleared(&mut agent, vips[0]);
+    failed(&mut agent, vips[0]);
+    assert!(agent.slots[&vips[0]].is_unable());
+
+    install(&mut agent, 2, &[(Some(0), &[0]), (None, &[]), (None, &[])]);
+    assert!(agent.slots[&vips[0]].is_unable());
+}
+
+#[test]
 fn what_was_taken_away_by_hand_is_asked_about_while_somebody_is_away() {
     let (mut agent, vips) = agent_under(Partition::Lan, false);
     install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);

@@ -1,0 +1,84 @@
+//! For how long whom a refusal keeps out of the next proposal.
+
+use super::super::agreement::{HeldOff, NotYet};
+use super::*;
+
+/// The first of three is in a view of its own and hears the two others again, who share one. Nobody proposes yet.
+fn alone_beside_two() -> Lan {
+    let mut lan = Lan::new(3);
+    let pairs = [(0, 1), (1, 0), (0, 2), (2, 0)];
+    lan.cut.extend(pairs);
+    lan.run(ms(2_000));
+    let members = |i: usize| lan.groups[i].view().map(|view| view.members.len());
+    assert_eq!((members(0), members(1)), (Some(1), Some(2)));
+    lan.keep_quiet = true;
+    for pair in pairs {
+        lan.cut.remove(&pair);
+    }
+    lan.run(ms(150));
+    lan
+}
+
+fn refused(lan: &Lan, members: &[usize]) -> NotYet {
+    let members = keys(lan, members).into_iter().collect();
+    let view = lan.groups[0].peer(name(1)).expect("a peer").view;
+    NotYet { until: lan.now + ms(1_000), members, view, hears_more: false }
+}
+
+fn best(lan: &Lan) -> Vec<usize> {
+    let best = lan.groups[0].best_set(lan.now);
+    (0..3).filter(|&i| best.contains_key(&name(i))).collect()
+}
+
+#[test]
+fn a_refusal_keeps_a_newcomer_out_of_what_it_refused_and_of_less() {
+    let mut lan = alone_beside_two();
+    assert_eq!(best(&lan), [0, 1, 2]);
+
+    let refusal = refused(&lan, &[0, 1, 2]);
+    lan.groups[0].not_yet.insert(name(1), refusal);
+    assert_eq!(best(&lan), [0, 2]);
+
+    // The one to whom it is bound may be the one whom it was not asked about.
+    let refusal = refused(&lan, &[0, 1]);
+    lan.groups[0].not_yet.insert(name(1), refusal);
+    assert_eq!(best(&lan), [0, 1, 2]);
+}
+
+#[test]
+fn a_refusal_is_over_with_its_time_a_new_view_and_the_end_of_its_reason() {
+    let mut lan = alone_beside_two();
+    let all = &[0, 1, 2];
+    let early = NotYet { until: lan.now, ..refused(&lan, all) };
+    let elsewhere = NotYet { view: ballot(1, 2), ..refused(&lan, all) };
+    let heard_somebody = NotYet { hears_more: true, ..refused(&lan, all) };
+    for over in [early, elsewhere, heard_somebody] {
+        lan.groups[0].not_yet.insert(name(1), over.clone());
+        assert_eq!(best(&lan), [0, 1, 2], "{over:?}");
+    }
+}
+
+#[test]
+fn who_was_refused_for_somebody_is_asked_anew_when_nobody_hears_that_one() {
+    let mut lan = alone_beside_two();
+    let target: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
+    let until = lan.now + ms(1_000);
+    let mut due = |while_heard_by| {
+        let members = target.clone();
+        lan.groups[0].held_off = Some(HeldOff { members, until, while_heard_by });
+        lan.groups[0].proposal_due(&target, lan.now, lan.now)
+    };
+
+    assert_eq!(due(None), Some(until));
+    assert!(due(Some(name(1))) < Some(until), "it hears nobody else");
+}
+
+#[test]
+fn nobody_is_proposed_who_has_echoed_nothing_for_long() {
+    let mut lan = alone_beside_two();
+    let target: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
+    assert!(lan.groups[0].proposal_due(&target, lan.now, lan.now).is_some());
+
+    lan.now = lan.now + ms(250);
+    assert_eq!(lan.groups[0].proposal_due(&target, lan.now, lan.now), None);
+}
