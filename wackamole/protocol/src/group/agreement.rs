@@ -20,6 +20,9 @@ use super::{EARLY_MESSAGES_MAX, EPOCH_STEP, Group, GroupOutput, InstalledView};
 /// machine die a moment later than we do agree with us by then.
 const BETTER_RETRIES: u32 = GONE_RETRIES + 4;
 
+/// Pauses after refusals for a vote double this many times, up to two heartbeats.
+const VOTES_DOUBLINGS: u32 = 4;
+
 /// How often one that drops nobody but those who have left is tried again at once before that.
 const GONE_RETRIES: u32 = 4;
 
@@ -363,8 +366,9 @@ impl Group {
             // Whoever outbid us is at work; the lower rank tries again first.
             Refusal::Outbid => heartbeat / 4 * (1 + self.rank()),
             Refusal::NotMe | Refusal::Unheard => heartbeat / 2,
-            // It has told what it knows; with that the next attempt is another one.
-            Refusal::Votes => heartbeat / 8,
+            // It has told what it knows; with that the next attempt is another one. Those who accepted this one tell what they know
+            // when it is on their disks: whoever does not wait for that is refused by them the next time, and so on for ever.
+            Refusal::Votes => heartbeat / 8 * (1 << self.refusals.min(VOTES_DOUBLINGS)),
             // Whoever has left told everybody. The refuser has not got its turn to read it yet.
             Refusal::Better if self.refusals < GONE_RETRIES && self.drops_only_the_gone() => {
                 heartbeat / 16

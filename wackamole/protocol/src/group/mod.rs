@@ -297,6 +297,10 @@ impl Group {
 
     fn handle_body(&mut self, from: SocketAddr, header: Header, body: Body, now: Instant) {
         let Some(peer) = self.peers.get_mut(&header.from) else { return };
+        let silence = self.timing.heartbeat * 3 / 2;
+        if peer.heard_at.is_some_and(|at| now >= at + silence) {
+            peer.link.hasten(now);
+        }
         peer.heard(header.sequence, from, now);
         if peer.link_state == LinkState::Silent {
             self.dirty = true;

@@ -154,6 +154,11 @@ impl Group {
         if let Some((ballot, state)) = unsent {
             self.provide_state(ballot, state, now);
         }
+        if self.dirty && !self.left {
+            self.end_lease_if_over(now);
+            self.evaluate(now);
+            self.renew_lease(now);
+        }
     }
 
     /// Whether the accept of a ballot has to wait for the disk; then the state waits with it.

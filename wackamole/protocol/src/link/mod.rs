@@ -89,6 +89,11 @@ impl Link {
         }
     }
 
+    /// The peer is heard again after a silence: what was lost meanwhile is sent again at once.
+    pub fn hasten(&mut self, now: Instant) {
+        self.sender.hasten(now);
+    }
+
     /// Makes what is overdue ready to be sent again. Harmless when called early.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sender.handle_timeout(now);

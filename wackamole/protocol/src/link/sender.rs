@@ -180,6 +180,18 @@ impl Sender {
         }
     }
 
+    /// The peer is heard again after a silence: what was lost meanwhile is sent again at once, and not only when a pause is over
+    /// that has doubled in vain.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        for number in self.eligible().map(|(number, _)| number).collect::<Vec<_>>() {
+            if let Some(Piece { state: State::InFlight(flight), .. }) = self.piece(number) {
+                flight.due = now;
+                flight.times = 1;
+            }
+        }
+        self.handle_timeout(now);
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.eligible().map(|(_, flight)| flight.due).min()
     }

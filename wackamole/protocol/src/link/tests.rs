@@ -112,6 +112,23 @@ fn pauses_between_retransmissions_double_up_to_eightfold() {
 }
 
 #[test]
+fn what_was_lost_is_sent_again_at_once_when_the_peer_is_heard_again() {
+    let (mut alice, mut bob) = pair();
+    alice.send(b"lost for long", ms(0)).unwrap();
+    for late in [0, 10, 30, 70, 150] {
+        alice.handle_timeout(ms(late));
+        while alice.poll_transmit().is_some() {}
+    }
+    assert_eq!(alice.poll_timeout(), Some(ms(230)), "the pause is eight times as long by now");
+
+    alice.hasten(ms(160));
+    assert_eq!(alice.poll_timeout(), Some(ms(180)), "if this is lost as well");
+    exchange(&mut alice, &mut bob, ms(160));
+    assert_eq!(messages(&mut bob), [b"lost for long"]);
+    assert!(alice.idle());
+}
+
+#[test]
 fn only_what_is_missing_is_sent_again() {
     let (mut alice, mut bob) = pair();
     alice.send(&[7; 1000], ms(0)).unwrap();
