@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::{mpsc, oneshot};
 use wackamole::driver::{self, Command, Observation};
+use wackamole::io::store::next_counter;
 use wackamole_protocol::config::NodeConfig;
 use wackamole_protocol::id::{Incarnation, NodeId};
 use wackamole_protocol::node::Node;
@@ -54,7 +55,10 @@ pub struct Machine {
     segment: SharedSegment,
     rng: RefCell<Rng>,
     /// The stored counter of starts.
-    starts: Cell<u32>,
+    starts: Cell<Option<u32>>,
+    /// The highest that it ever was: nobody loses two disks within the minute that a blank one is ahead of the calendar, so
+    /// neither does the simulator.
+    highest_start: Cell<u32>,
     /// The daemon that was started last.
     incarnation: Cell<Option<Incarnation>>,
     /// What is on its disk.
@@ -84,7 +88,8 @@ impl Machine {
             parts,
             segment,
             rng: RefCell::new(rng),
-            starts: Cell::new(0),
+            starts: Cell::new(Some(0)),
+            highest_start: Cell::new(0),
             incarnation: Cell::new(None),
             platter: Platter::default(),
             oscillator: Rc::default(),
@@ -111,7 +116,7 @@ impl Machine {
     /// The disk is replaced by a blank one, and the counter of starts is lost with it.
     pub fn lose_disk(&self) {
         self.platter.blank();
-        self.starts.set(0);
+        self.starts.set(None);
     }
 
     /// What the guardian tells the peers when it has removed everything: that the daemon has left.
@@ -184,12 +189,14 @@ impl Machine {
         let first_question; // the witness is asked out of step with the heartbeats
         let (incarnation, rng, disk_rng) = {
             let mut rng = self.rng.borrow_mut();
-            // As the state directory counts: at least the time in seconds.
             let seconds = time.now().as_secs() as u32;
-            self.starts.set((self.starts.get() + 1).max(seconds));
+            let counter = next_counter(self.starts.get(), seconds).unwrap_or(u32::MAX);
+            let counter = counter.max(self.highest_start.get() + 1);
+            self.highest_start.set(counter);
+            self.starts.set(Some(counter));
             let nonce = rng.next() as u32;
             first_question = self.config.timing.heartbeat * (nonce % 1024) / 1024;
-            let incarnation = Incarnation::new(self.starts.get(), nonce);
+            let incarnation = Incarnation::new(counter, nonce);
             (incarnation, Rng::new(rng.next(), "worker"), Rng::new(rng.next(), "disk"))
         };
         self.incarnation.set(Some(incarnation));

@@ -63,10 +63,10 @@ impl Check for Caches {
                     continue;
                 };
                 // A dead daemon's kernel answers whoever asks, but announces nothing. Nor does one that its hypervisor had stopped,
-                // and that still has what was left of its lease.
+                // before it has found out who is there.
                 let right = glance.segment.clients.believes(client, vip) == Some(holder);
                 let thawed = glance.segment.thawed[holder]
-                    .is_some_and(|at| glance.now <= at + glance.scenario.timing.failure_timeout);
+                    .is_some_and(|at| glance.now <= glance.deadline(at, glance.bounds.cover));
                 if right || thawed || !glance.attends(holder) {
                     *cell = None;
                     continue;

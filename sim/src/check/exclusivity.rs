@@ -305,7 +305,26 @@ impl Exclusivity {
         self.overlaps.insert(key, overlap);
     }
 
+    /// What it is held to be. A machine that its hypervisor had stopped may take longer than everybody else.
     fn verdict(
+        &self,
+        key: Key,
+        began: Duration,
+        known: Option<Overlap>,
+        glance: &Glance<'_>,
+    ) -> Verdict {
+        let (_, x, y) = key;
+        let verdict = self.verdict_inside(key, began, known, glance);
+        match (verdict.until, self.thaws.bound(x, y, began, glance)) {
+            (Some(until), Some(thawed)) if until < thawed => {
+                let why = "a machine goes on that its hypervisor had stopped";
+                Verdict { kind: Kind::Outside, until: Some(thawed), why, fences: verdict.fences }
+            }
+            _ => verdict,
+        }
+    }
+
+    fn verdict_inside(
         &self,
         key: Key,
         began: Duration,
@@ -316,10 +335,6 @@ impl Exclusivity {
         let bond = self.bonds[x * self.nodes + y];
         let domain = self.domains[x * self.nodes + y];
         let attended = glance.attends(x) && glance.attends(y);
-        if let Some(until) = self.thaws.bound(x, y, began, glance) {
-            let why = "a machine goes on that its hypervisor had stopped";
-            return Verdict { kind: Kind::Outside, until: Some(until), why, fences: None };
-        }
         if let Some(why) = self.split(key, began, glance) {
             return Verdict { kind: Kind::Split, until: None, why, fences: None };
         }
@@ -330,25 +345,31 @@ impl Exclusivity {
             let mut allowed = unattended_max(x, glance).max(unattended_max(y, glance));
             // Two parts that both served have met, and one of them holds what is left of a lease.
             let met = began <= domain.since && domain.since > Duration::ZERO;
-            // Whoever is stopped just before its part meets the other holds what is left of a lease that nobody in the other
-            // part knows of; and somebody may take over there from whoever died meanwhile.
+            // Whoever is stopped before its part and the other that it has met are one holds what is left of a lease that nobody in
+            // the other part knows of; and somebody may take over there from whoever died or gave up meanwhile.
             let timeout = glance.scenario.timing.failure_timeout;
             let met = met
                 || glance.scenario.safety.partition == Partition::Component
-                    && bond.rewired.is_some_and(|at| began <= at + timeout);
+                    && bond.rewired.is_some_and(|at| began <= at + glance.bounds.merge + timeout);
             let excused = known.is_some_and(|overlap| overlap.excused);
             let unheard =
                 glance.scenario.safety.partition == Partition::Lan && self.lossy(began, glance);
             if merges && (met || excused || unheard || !bond.connected) {
                 allowed = allowed.max(timeout);
             }
-            if allowed == Duration::ZERO {
+            let fenced = known.and_then(|overlap| overlap.fenced);
+            if allowed == Duration::ZERO && fenced.is_none() {
                 return forbidden(began, glance);
             }
-            let until = match known.and_then(|overlap| overlap.fenced) {
+            let until = match fenced {
                 None => since + allowed,
-                // A better fence has come back, such as a guardian that goes on: it needs its time from now.
-                Some((before, until)) if allowed < before => until.min(glance.now + allowed),
+                // A better fence has come back, such as a guardian that goes on: it needs its time from now, all of it, as the lease
+                // is over.
+                Some((before, until)) if allowed < before => {
+                    let margin =
+                        release_margin(glance.scenario, x).max(release_margin(glance.scenario, y));
+                    until.min(glance.now + allowed + margin)
+                }
                 Some((before, until)) if allowed == before => until,
                 Some((_, until)) => until.max(since + allowed),
             };
@@ -374,16 +395,22 @@ impl Exclusivity {
             Partition::Component => parts_met.is_some(),
             // Also where their segment is in parts: they serve both, and hear it now.
             Partition::Lan => {
+                let waited_out = glance.scenario.safety.lan_wait_max.is_some()
+                    && bond.since.is_some_and(|met| began <= met + glance.bounds.merge);
                 self.joining(key, began, glance)
+                    || waited_out
                     || self.lossy(began, glance)
                     || !domain.joined && parts_met.is_some()
             }
             Partition::Quorum => false,
         };
         // A daemon that starts or resumes may find an overlap, but may not make one.
-        let found = began <= since
-            && since > Duration::ZERO
-            && known.is_some_and(|o| o.kind != Kind::Forbidden);
+        let found = since > Duration::ZERO
+            && match known {
+                Some(overlap) => began <= since && overlap.kind != Kind::Forbidden,
+                // Somebody has taken over in the very moment in which it resumes.
+                None => !bond.met && began <= since + TICK,
+            };
         if met || found {
             let lan = glance.scenario.safety.partition == Partition::Lan;
             let from = if lan { since.max(began) } else { since };
@@ -408,10 +435,9 @@ impl Exclusivity {
             let asked_before = |alone: Duration| alone + glance.bounds.inquiry;
             alone.is_none_or(|alone| acquired.is_some_and(|&at| at <= asked_before(alone)))
         };
-        let before =
-            began <= domain.since && honest(x, domain.alone[0]) && honest(y, domain.alone[1]);
-        let shortly = began <= domain.since + glance.bounds.merge && domain.alone == [None, None];
-        domain.joined && domain.since > Duration::ZERO && (before || shortly)
+        let honest_both = honest(x, domain.alone[0]) && honest(y, domain.alone[1]);
+        let shortly = began <= domain.since + glance.bounds.merge;
+        domain.joined && domain.since > Duration::ZERO && shortly && honest_both
     }
 
     /// Frames were lost on the segment when an overlap began, or shortly before.

@@ -57,7 +57,7 @@ impl Primary {
         let reaching: Set = all.iter().copied().filter(|&node| reaches(node, glance)).collect();
         if components != self.seen || reaching != self.reaching {
             self.reaching = reaching;
-            self.spread(&components, glance);
+            self.spread(&components);
             self.seen.clone_from(&components);
         }
         let two_way = components.iter().all(clique);
@@ -100,10 +100,10 @@ impl Primary {
 
     /// Each component that could have decided for one of the candidates may be one, too; so may whatever is left of it
     /// when an attempt was accepted by some and heard by few.
-    fn spread(&mut self, components: &[Set], glance: &Glance<'_>) {
+    fn spread(&mut self, components: &[Set]) {
         for set in components {
             let new = !self.candidates.contains(set)
-                && self.candidates.iter().any(|of| self.decides(set, of, glance));
+                && self.candidates.iter().any(|of| decides_with(set, of, |_| true));
             if new {
                 self.candidates.push(set.clone());
             }
@@ -111,7 +111,7 @@ impl Primary {
         // Whoever loses nobody is not asked about the witness.
         for set in components {
             let may = |of: &Set| {
-                self.decides(set, of, glance)
+                decides_with(set, of, |_| true)
                     && (of.is_subset(set) || !set.is_disjoint(&self.reaching))
             };
             if !self.unvetoed.contains(set) && self.unvetoed.iter().any(may) {
@@ -138,16 +138,21 @@ impl Primary {
         }
     }
 
-    /// More than half of the voters, or half with the lowest rank.
+    /// Whether they must be able to decide. A node that has lost its disk may have no vote before it was in a primary again; it
+    /// may have one all the same, as long as its daemon runs and writes anew what it knows.
     fn decides(&self, set: &Set, of: &Set, glance: &Glance<'_>) -> bool {
-        let votes = |node: &&usize| {
-            let lost = glance.segment.disk_lost[**node];
-            lost.is_none_or(|lost| self.settled[**node].is_some_and(|settled| settled > lost))
-        };
-        let with = of.intersection(set).filter(votes).count();
-        let lowest = of.first().filter(|lowest| set.contains(lowest)).filter(|node| votes(node));
-        with * 2 > of.len() || with * 2 == of.len() && lowest.is_some()
+        decides_with(set, of, |node| {
+            let lost = glance.segment.disk_lost[node];
+            lost.is_none_or(|lost| self.settled[node].is_some_and(|settled| settled > lost))
+        })
     }
+}
+
+/// More than half of the voters, or half with the lowest rank.
+fn decides_with(set: &Set, of: &Set, votes: impl Fn(usize) -> bool) -> bool {
+    let with = of.intersection(set).filter(|&&node| votes(node)).count();
+    let lowest = of.first().is_some_and(|&lowest| set.contains(&lowest) && votes(lowest));
+    with * 2 > of.len() || with * 2 == of.len() && lowest
 }
 
 /// No witness is configured, or it answers the node.

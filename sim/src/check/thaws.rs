@@ -17,19 +17,25 @@ const REPEATED: Duration = Duration::from_secs(100);
 pub(super) struct Thaws {
     /// By node: the members of the view that it installed last.
     members: Vec<BTreeSet<NodeId>>,
+    /// By node: when its daemon was last seen to run.
+    ran: Vec<Duration>,
     last: Vec<Option<Thaw>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Thaw {
     at: Duration,
-    /// One of the members was gone by then, and the machine has yet to notice.
+    /// A member was gone by then, or somebody else who had run until shortly before the stop, and the machine has yet to notice.
     missed: bool,
 }
 
 impl Thaws {
     pub(super) fn new(nodes: usize) -> Self {
-        Self { members: vec![BTreeSet::new(); nodes], last: vec![None; nodes] }
+        Self {
+            members: vec![BTreeSet::new(); nodes],
+            ran: vec![Duration::ZERO; nodes],
+            last: vec![None; nodes],
+        }
     }
 
     /// Takes note of what happened in this tick.
@@ -46,13 +52,19 @@ impl Thaws {
                 continue;
             }
             let others = (0..glance.scenario.nodes.len()).filter(|&other| other != node);
+            let timeout = glance.scenario.timing.failure_timeout;
             let missed = others
                 .filter(|&other| {
                     let id = NodeId::from_name(&glance.scenario.nodes[other].name);
-                    self.members[node].contains(&id)
+                    self.members[node].contains(&id) || self.ran[other] + timeout >= self.ran[node]
                 })
                 .any(|other| !glance.attends(other) || !glance.segment.links.two_way(node, other));
             *last = Some(Thaw { at, missed });
+        }
+        for (node, ran) in self.ran.iter_mut().enumerate() {
+            if glance.attends(node) {
+                *ran = glance.now;
+            }
         }
     }
 

@@ -280,7 +280,7 @@ impl Node {
                 self.agent.handle_view(view, &decision, &left, now);
             }
             GroupOutput::Suspects(suspects) => self.agent.handle_suspects(suspects),
-            GroupOutput::Restarted(peer) => self.agent.handle_restarted(peer),
+            GroupOutput::Gone(peer) => self.agent.handle_gone(peer),
             GroupOutput::ViewLost { why: _ } => self.agent.handle_view_lost(now),
             GroupOutput::Message { from, bytes } => self.agent.handle_message(from, &bytes, now),
             GroupOutput::Event(event) => self.outputs.push_back(Output::Event(event)),

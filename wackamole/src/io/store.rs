@@ -95,21 +95,15 @@ impl StateDirectory {
 
     /// Begins a new incarnation, greater than all earlier ones. It is on disk before it is returned.
     ///
-    /// The counter is the stored one plus one, or the wall clock's seconds if that is more, so that a machine whose
-    /// state directory was lost does not fall behind what its peers have seen of it.
+    /// The counter is that of [`next_counter`].
     ///
     /// # Errors
     /// The file cannot be read or written, or is damaged.
     pub fn next_incarnation(&self) -> Result<Incarnation, StoreError> {
         let path = self.path.join(INCARNATION);
         let stored = self.stored_counter(&path)?;
-        let next = match stored {
-            Some(counter) => {
-                counter.checked_add(1).ok_or(StoreError::Exhausted { path: path.clone() })?
-            }
-            None => 1,
-        };
-        let counter = next.max(unix_seconds());
+        let counter = next_counter(stored, unix_seconds())
+            .ok_or(StoreError::Exhausted { path: path.clone() })?;
         let nonce = getrandom::u32().map_err(StoreError::Random)?;
         self.replace(INCARNATION, &format!("{counter}\n"))?;
         Ok(Incarnation::new(counter, nonce))
@@ -257,6 +251,19 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreEr
     move |source| StoreError::Io { doing, path, source }
 }
 
+/// What the counter of starts of a machine whose state was lost is ahead of the wall clock. A daemon that is started anew more than
+/// once a second for a while runs ahead of it: whoever came after it with less would not be heard by its peers.
+const BLANK_AHEAD: u32 = 60;
+
+/// The counter of the next start: the `stored` one plus one, or the wall clock's `seconds` if that is more, so that a machine whose
+/// state directory was lost does not fall behind what its peers have seen of it. `None` if there is none greater.
+pub fn next_counter(stored: Option<u32>, seconds: u32) -> Option<u32> {
+    match stored {
+        Some(counter) => Some(counter.checked_add(1)?.max(seconds)),
+        None => Some(seconds.saturating_add(BLANK_AHEAD)),
+    }
+}
+
 /// Zero before 1970 and the largest value after 2106: the stored counter goes on by itself then.
 fn unix_seconds() -> u32 {
     #[expect(
@@ -299,6 +306,9 @@ mod tests {
 
         assert!(after.counter() >= before.counter(), "{after} after {before}");
         assert_ne!(after, before, "the nonce tells them apart");
+
+        let minute_of_quick_starts = (0..60).fold(Some(1_000), |last, _| next_counter(last, 1_000));
+        assert!(next_counter(None, 1_001) > minute_of_quick_starts);
     }
 
     #[test]

@@ -350,8 +350,12 @@ impl Inquiry {
             Some(at) if self.rivals => at + waits.answer / 2,
             _ => wanted_since,
         };
+        // The probe that went out when it became ours has not shown that nothing was heard since the one before: a port that has
+        // died meanwhile would be as silent as one behind which nobody is.
+        let heard_by_now = self.heard_until.is_some_and(|heard| heard >= wanted_since);
         let unanswered = self
             .silent_since(waits.answer)
+            .filter(|_| heard_by_now)
             .map(|at| at.max(given_up).max(undisputed).max(crossing));
         let enough = waits.all.map(|wait| wanted_since + wait);
         [unanswered, enough].into_iter().flatten().min()

@@ -224,15 +224,16 @@ impl Agent {
         self.report(now);
     }
 
-    /// A peer is there with another incarnation: whatever it said on the segment at its end or its start, we hold what it
-    /// once had.
-    pub fn handle_restarted(&mut self, peer: NodeId) {
+    /// A start of a peer is over: whatever that said on the segment at its end, or the next one at its beginning, we hold what it
+    /// once had. And if it was in another view it may have held what we hold, all of it, and been believed last.
+    pub fn handle_gone(&mut self, peer: NodeId) {
         let ours = |slot: &&super::Slot| slot.local == Local::Held;
+        let stranger = self.members().iter().all(|member| member.id != peer);
         self.announce.extend(
             self.slots
                 .values()
                 .filter(ours)
-                .filter(|slot| slot.previous_owner == Some(peer))
+                .filter(|slot| stranger || slot.previous_owner == Some(peer))
                 .map(|slot| slot.vip.id()),
         );
     }

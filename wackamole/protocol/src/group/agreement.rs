@@ -214,6 +214,7 @@ impl Group {
         self.accepted = Some(Accepted { ballot, members, at: now, echoed, awaits_install: true });
         self.wanted_since = Some(now);
         self.dirty = true;
+        self.overtake();
         self.event(Event::Accepted { ballot });
         self.outputs.push_back(GroupOutput::StateWanted { ballot, digest });
     }

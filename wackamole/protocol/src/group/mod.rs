@@ -96,8 +96,9 @@ pub enum GroupOutput {
     },
     /// These members, and no others, have not been heard for half of the failure timeout.
     Suspects(BTreeSet<NodeId>),
-    /// A peer is heard with another incarnation than before.
-    Restarted(NodeId),
+    /// A start of this peer is over: it has left, or another one has begun; or nothing is heard any more of one that was in no
+    /// view with us.
+    Gone(NodeId),
     /// This node is in no view any more: it may hold nothing.
     ViewLost {
         /// Why, for people.
@@ -284,7 +285,7 @@ impl Group {
                 if earlier.is_some() {
                     let (peer, incarnation) = (header.from, header.incarnation);
                     self.event(Event::PeerRestarted { peer, incarnation });
-                    self.outputs.push_back(GroupOutput::Restarted(peer));
+                    self.outputs.push_back(GroupOutput::Gone(peer));
                 }
             }
         }
@@ -318,6 +319,7 @@ impl Group {
                     peer.link.reset(leave.incarnation);
                     self.dirty = true;
                     self.event(Event::PeerLeft { peer: header.from });
+                    self.outputs.push_back(GroupOutput::Gone(header.from));
                 }
             }
             Body::Fragment(fragment) => {

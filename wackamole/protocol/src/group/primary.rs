@@ -197,11 +197,20 @@ impl Group {
         let forced = votes.record.lineage > lineage;
         votes.said.insert(from, record);
         self.dirty = true;
+        self.overtake();
         if forced {
             self.drop_proposal();
             if self.view.as_ref().is_some_and(|view| view.primary) {
                 self.lose_view("an operator has forced another primary view", now);
             }
+        }
+    }
+
+    /// What this node has only heard of, and will not accept any more, binds nobody.
+    pub(super) fn overtake(&mut self) {
+        let (me, ballot) = (self.me, self.highest_accepted());
+        if self.votes.as_mut().is_some_and(|votes| votes.record.overtake(me, ballot)) {
+            self.save_record();
         }
     }
 

@@ -28,7 +28,7 @@ impl Group {
         let (me, timing) = (self.me, self.timing);
         let members = self.view.as_ref().map(|view| &view.members);
         let mut changed = false;
-        let mut news = Vec::new();
+        let (mut news, mut gone) = (Vec::new(), Vec::new());
         for peer in self.peers.values_mut() {
             let state = if !peer.is_heard(&timing, now) {
                 LinkState::Silent
@@ -48,6 +48,7 @@ impl Group {
                         && members.is_none_or(|members| members.get(&peer.id) != Some(&incarnation))
                     {
                         peer.link.reset(incarnation);
+                        gone.push(peer.id);
                     }
                 }
             }
@@ -65,6 +66,7 @@ impl Group {
         for event in news {
             self.event(event);
         }
+        self.outputs.extend(gone.into_iter().map(GroupOutput::Gone));
     }
 
     /// Tells which members may soon be given up.

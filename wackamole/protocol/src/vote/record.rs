@@ -102,6 +102,25 @@ impl Record {
         true
     }
 
+    /// Notes that this node has accepted a view of that ballot, of whatever kind, so that it will accept no lower one. An attempt
+    /// that it has only heard of, and of which it would be a voter, has failed with that: the accept of each voter was needed.
+    /// Otherwise a coordinator that dies before anybody has accepted its attempt would bind all who heard of it until it comes back.
+    ///
+    /// Returns whether anything changed.
+    pub fn overtake(&mut self, me: NodeId, ballot: ViewId) -> bool {
+        if !self.voice {
+            return false; // who lost its disk does not know what it accepted
+        }
+        let accepted = self.accepted;
+        let failed = |attempt: &Formed| {
+            attempt.ballot > accepted && attempt.ballot < ballot && attempt.voters.contains(&me)
+        };
+        let highest = self.attempts.iter().filter(|a| failed(a)).map(|a| a.ballot).max();
+        self.attempts.retain(|attempt| !failed(attempt));
+        self.accepted = highest.unwrap_or(ViewId::NONE).max(accepted);
+        highest.is_some()
+    }
+
     /// The record after an operator declared this node alone to be the primary view, in a lineage that nobody has used.
     ///
     /// Alone, because nobody else knows of it yet; the others join by the ordinary agreement. Must be on the disk before

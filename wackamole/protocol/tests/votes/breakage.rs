@@ -42,6 +42,8 @@ pub(crate) enum Breakage {
     RestartAbandons,
     /// A coordinator gives up after it has sent Install.
     AbandonedAfterInstall,
+    /// Whoever accepts a view that is not primary drops the attempts that it has accepted, too.
+    OvertakesItsOwn,
     /// What is not on the disk yet is told as if it were.
     UnwrittenSaid,
     /// A primary view is forced without a new lineage.

@@ -21,7 +21,8 @@ use model::{Action, Budget, Votes};
 use state::State;
 
 /// No proposals, no faults.
-const CALM: Budget = Budget { proposals: 0, crashes: 0, leaves: 0, lost_disks: 0, forced: 0 };
+const CALM: Budget =
+    Budget { proposals: 0, crashes: 0, leaves: 0, lost_disks: 0, forced: 0, overtaken: 0 };
 
 #[test]
 fn three_nodes_with_a_crash() {
@@ -64,6 +65,15 @@ fn three_nodes_that_start_for_the_first_time() {
 fn two_nodes_that_hear_old_news() {
     let model = Votes::new(2, Budget { proposals: 2, crashes: 1, ..CALM });
     holds(Votes { gossip: true, ..model });
+}
+
+#[test]
+fn three_nodes_of_which_one_overtakes_what_it_has_heard_of() {
+    let model = Votes::new(3, Budget { proposals: 2, overtaken: 1, crashes: 1, ..CALM });
+    holds(Votes { gossip: true, ..Votes::new(2, model.budget) });
+    holds(model);
+    holds(Votes::new(3, Budget { proposals: 2, overtaken: 1, leaves: 1, ..CALM }));
+    holds(Votes::new(3, Budget { proposals: 2, overtaken: 1, lost_disks: 1, ..CALM }));
 }
 
 #[test]
@@ -123,6 +133,7 @@ fn every_breakage_is_found() {
         (Breakage::BlankDiskTestifies, three(Budget { proposals: 3, ..lost_disk })),
         (Breakage::RestartAbandons, three(crash)),
         (Breakage::AbandonedAfterInstall, three(two_proposals)),
+        (Breakage::OvertakesItsOwn, three(Budget { overtaken: 1, ..two_proposals })),
         (Breakage::LineageKept, three(Budget { forced: 1, ..CALM })),
     ] {
         is_noticed(Votes { broken: Some(broken), ..model }, broken);
@@ -142,7 +153,8 @@ fn fixed(mut model: Votes) -> Votes {
 /// Random walks where there are too many states to see all of them.
 #[test]
 fn five_nodes_at_random() {
-    let budget = Budget { proposals: 6, crashes: 3, leaves: 2, lost_disks: 1, forced: 0 };
+    let budget =
+        Budget { proposals: 6, crashes: 3, leaves: 2, lost_disks: 1, forced: 0, overtaken: 2 };
     let model = Votes { slow_disk: true, ..Votes::new(5, budget) };
     let mut runner = TestRunner::new_with_rng(
         ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() },

@@ -47,6 +47,8 @@ pub(crate) struct Budget {
     pub(crate) leaves: u8,
     pub(crate) lost_disks: u8,
     pub(crate) forced: u8,
+    /// Views that are not primary, and whose accept overtakes what a node has only heard of.
+    pub(crate) overtaken: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +67,8 @@ pub(crate) enum Action {
     Leave(NodeId, NodeId, Heard),
     LoseDisk(NodeId),
     ForcePrimary(NodeId),
+    /// Accepts a view that is not primary, with a higher ballot than any.
+    Overtake(NodeId),
 }
 
 impl Action {
@@ -77,6 +81,7 @@ impl Action {
             Self::Install(..) => 40,
             Self::Propose(..) => 20,
             Self::Hear(..) => 10,
+            Self::Overtake(_) => 6,
             Self::Abandon(_) => 5,
             Self::Restart(..) => 4,
             Self::Leave(..) => 3,
@@ -310,6 +315,17 @@ impl Votes {
         state.formed.extend(forced.primary.map(|primary| (forced.lineage, primary)));
     }
 
+    fn overtake(&self, state: &mut State, node: NodeId) {
+        state.left.overtaken -= 1;
+        let end = ViewId { epoch: u64::MAX, coordinator: node };
+        let machine = state.at_mut(node);
+        if self.breaks(Breakage::OvertakesItsOwn) {
+            machine.memory.attempts.clear();
+        }
+        machine.memory.overtake(node, end);
+        self.write(state, node);
+    }
+
     fn sets_with(&self, node: NodeId) -> impl Iterator<Item = BTreeSet<NodeId>> {
         let nodes = &self.rules.nodes;
         (0u32..1 << nodes.len())
@@ -390,6 +406,9 @@ impl Model for Votes {
             if state.left.forced > 0 {
                 actions.push(Action::ForcePrimary(node));
             }
+            if state.left.overtaken > 0 && !machine.memory.attempts.is_empty() {
+                actions.push(Action::Overtake(node));
+            }
         }
     }
 
@@ -414,6 +433,7 @@ impl Model for Votes {
             Action::Leave(node, heir, heard) => self.leave(&mut next, node, heir, &heard)?,
             Action::LoseDisk(node) => self.lose_disk(&mut next, node),
             Action::ForcePrimary(node) => self.force(&mut next, node),
+            Action::Overtake(node) => self.overtake(&mut next, node),
         }
         if self.gossip {
             for &node in &self.rules.nodes {

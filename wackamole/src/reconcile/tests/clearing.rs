@@ -62,10 +62,24 @@ fn a_prospective_heir_that_nobody_answers_loses_no_time() {
     assert_eq!(outcomes(&mut reconciler), []);
 
     want(&mut reconciler, id, None, start() + ms(200));
-
-    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+    assert_eq!(outcomes(&mut reconciler), []);
     let last = send_probes(&mut reconciler, start() + ms(200));
+
     assert_eq!(last, 1, "whoever came since the last probe is heard of");
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+}
+
+#[test]
+fn a_prospective_heir_whose_port_died_after_its_last_probe_takes_nothing() {
+    let (mut reconciler, id) = lan();
+    reconciler.handle_clearing(&BTreeMap::from([(id, false)]), &BTreeMap::new(), start());
+    run(&mut reconciler, start(), start() + ms(199));
+    want(&mut reconciler, id, None, start() + ms(200));
+    let last = reconciler.poll_work().expect("a probe");
+
+    done(&mut reconciler, &last, Err(AddressError::NothingHeard), start() + ms(200));
+
+    assert_eq!(outcomes(&mut reconciler), []);
 }
 
 #[test]

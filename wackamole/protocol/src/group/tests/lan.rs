@@ -174,7 +174,7 @@ impl Lan {
             | GroupOutput::ViewLost { .. }
             | GroupOutput::Message { .. }
             | GroupOutput::Suspects(_)
-            | GroupOutput::Restarted(_)
+            | GroupOutput::Gone(_)
             | GroupOutput::Event(_) => {}
         }
     }
