@@ -307,7 +307,8 @@ mod tests {
         assert!(after.counter() >= before.counter(), "{after} after {before}");
         assert_ne!(after, before, "the nonce tells them apart");
 
-        let minute_of_quick_starts = (0..60).fold(Some(1_000), |last, _| next_counter(last, 1_000));
+        let minute_of_quick_starts =
+            (0..60).try_fold(1_000, |last, _| next_counter(Some(last), 1_000));
         assert!(next_counter(None, 1_001) > minute_of_quick_starts);
     }
 
