@@ -134,6 +134,8 @@ pub struct Segment {
     pub chronicle: Chronicle,
     /// What each daemon is doing.
     pub daemons: Vec<Daemon>,
+    /// From when until when each machine was last heard by somebody whom it did not hear, or the other way round.
+    pub one_way: Vec<Option<(Duration, Duration)>>,
     /// When each machine went on that its hypervisor had stopped.
     pub thawed: Vec<Option<Duration>>,
     /// When each machine lost what its daemon had stored.
@@ -203,6 +205,7 @@ impl Segment {
             journal: Journal::default(),
             chronicle,
             daemons: vec![Daemon::Off; nodes],
+            one_way: vec![None; nodes],
             thawed: vec![None; nodes],
             disk_lost: vec![None; nodes],
             leaving: vec![false; nodes],
@@ -239,6 +242,21 @@ impl Segment {
         }
         if net != Net::Heartbeats {
             change(&mut self.lan);
+        }
+    }
+
+    /// Takes note of who has a link that works in one direction only; to be called when the wires have changed.
+    pub fn note_one_way(&mut self, now: Duration) {
+        for node in 0..self.links.nodes() {
+            let odd =
+                |other: usize| self.links.reaches(node, other) != self.links.reaches(other, node);
+            if (0..self.links.nodes()).any(odd) {
+                let from = self.one_way[node].filter(|&(_, until)| until == Duration::MAX);
+                let from = from.map_or(now, |(from, _)| from);
+                self.one_way[node] = Some((from, Duration::MAX));
+            } else if let Some((_, until)) = &mut self.one_way[node] {
+                *until = (*until).min(now);
+            }
         }
     }
 

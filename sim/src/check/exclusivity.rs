@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
+use super::fenced::unattended_max;
 use super::thaws::Thaws;
 use super::{Check, Findings, Glance, Measurements};
 use crate::engine::TICK;
@@ -38,6 +39,8 @@ pub struct Exclusivity {
     met: BTreeMap<usize, Duration>,
     /// By node and VIP: when the daemon acquired it last.
     acquired: BTreeMap<(usize, usize), Duration>,
+    /// Since when each daemon has run without a stop.
+    awake: Vec<Option<Duration>>,
     thaws: Thaws,
     overlaps: BTreeMap<Key, Overlap>,
     measurements: Measurements,
@@ -115,6 +118,7 @@ impl Exclusivity {
             lossy_until: None,
             met: BTreeMap::new(),
             acquired: BTreeMap::new(),
+            awake: vec![None; nodes],
             thaws: Thaws::new(nodes),
             overlaps: BTreeMap::new(),
             measurements: Measurements::default(),
@@ -128,6 +132,9 @@ impl Exclusivity {
     }
 
     fn refresh(&mut self, glance: &Glance<'_>) {
+        for (node, awake) in self.awake.iter_mut().enumerate() {
+            *awake = glance.attends(node).then(|| awake.unwrap_or(glance.now));
+        }
         let (lan, kernels) = (&glance.segment.lan, &glance.segment.kernels);
         for x in 0..self.nodes {
             for y in x + 1..self.nodes {
@@ -316,9 +323,10 @@ impl Exclusivity {
         let (_, x, y) = key;
         let verdict = self.verdict_inside(key, began, known, glance);
         match (verdict.until, self.thaws.bound(x, y, began, glance)) {
-            (Some(until), Some(thawed)) if until < thawed => {
+            (Some(until), Some(thawed)) if until < thawed || verdict.kind == Kind::Merge => {
                 let why = "a machine goes on that its hypervisor had stopped";
-                Verdict { kind: Kind::Outside, until: Some(thawed), why, fences: verdict.fences }
+                let until = Some(until.max(thawed));
+                Verdict { kind: Kind::Outside, until, why, fences: verdict.fences }
             }
             _ => verdict,
         }
@@ -331,7 +339,7 @@ impl Exclusivity {
         known: Option<Overlap>,
         glance: &Glance<'_>,
     ) -> Verdict {
-        let (_, x, y) = key;
+        let (vip, x, y) = key;
         let bond = self.bonds[x * self.nodes + y];
         let domain = self.domains[x * self.nodes + y];
         let attended = glance.attends(x) && glance.attends(y);
@@ -409,7 +417,7 @@ impl Exclusivity {
             && match known {
                 Some(overlap) => began <= since && overlap.kind != Kind::Forbidden,
                 // Somebody has taken over in the very moment in which it resumes.
-                None => !bond.met && began <= since + TICK,
+                None => [x, y].iter().any(|&node| self.awoke_with_it(node, vip, began)),
             };
         if met || found {
             let lan = glance.scenario.safety.partition == Partition::Lan;
@@ -422,6 +430,14 @@ impl Exclusivity {
             };
         }
         forbidden(began, glance)
+    }
+
+    /// The daemon has just begun to run, or to run on, and its machine answered before that.
+    fn awoke_with_it(&self, node: usize, vip: usize, began: Duration) -> bool {
+        self.awake[node].is_some_and(|at| {
+            let acquired = self.acquired.get(&(node, vip));
+            at > Duration::ZERO && began <= at + TICK && acquired.is_some_and(|&had| had < at)
+        })
     }
 
     /// Under `lan`: an overlap that began then is due to two parts of the segment that have come together. Both served
@@ -478,23 +494,4 @@ fn forbidden(began: Duration, glance: &Glance<'_>) -> Verdict {
         return Verdict { kind: Kind::Outside, until: Some(began + drift), why, fences: None };
     }
     Verdict { kind: Kind::Forbidden, until: Some(began), why: "nothing allows it", fences: None }
-}
-
-/// For how long a kernel may answer beside another without its daemon, by what is left of its fences.
-fn unattended_max(node: usize, glance: &Glance<'_>) -> Duration {
-    if glance.attends(node) {
-        return Duration::ZERO;
-    }
-    let fences = &glance.segment.fences;
-    let spec = fences.spec(node);
-    let margin = release_margin(glance.scenario, node);
-    if spec.gate {
-        Duration::ZERO
-    } else if fences.watched(node) {
-        spec.guardian_max(glance.scenario.vips.len()).saturating_sub(margin)
-    } else if spec.lifetime {
-        spec.lifetime_max()
-    } else {
-        glance.scenario.allow.unattended_overlap
-    }
 }

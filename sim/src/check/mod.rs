@@ -9,6 +9,7 @@ pub mod caches;
 pub mod coverage;
 pub mod exclusivity;
 pub mod expectations;
+mod fenced;
 pub mod leftovers;
 pub mod oddities;
 pub mod primary;
@@ -90,6 +91,12 @@ impl Glance<'_> {
         let Daemon::Running(since) = self.segment.daemons[node] else { return false };
         // While its machine was stopped the daemon's clock stood still.
         let since = self.segment.thawed[node].map_or(since, |thawed| thawed.max(since));
+        // Whoever was started while it had such a link may have been in no view until that was over.
+        let since = match self.segment.one_way[node] {
+            Some((from, Duration::MAX)) if from <= since => return false,
+            Some((from, until)) if from <= since && since <= until => until,
+            _ => since,
+        };
         !self.segment.leaving[node]
             && !self.scenario.nodes[node].witness
             && self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature

@@ -278,6 +278,7 @@ impl World<'_> {
             }
             _ => unreachable!("only faults of the wiring come here"),
         }
+        segment.note_one_way(self.engine.elapsed());
         let nodes = self.machines.len();
         for from in 0..nodes {
             for to in (0..nodes).filter(|&to| to != from) {
