@@ -107,6 +107,9 @@ struct Explore {
     /// Where the shrunk scenarios of at most five failures are written.
     #[arg(long, value_name = "DIR", default_value = "scenarios/regressions")]
     keep: PathBuf,
+    /// Stop at the first world in which a promise is broken.
+    #[arg(long)]
+    until_found: bool,
     /// Do not shrink.
     #[arg(long)]
     no_shrink: bool,
@@ -391,6 +394,7 @@ fn explore(options: &Explore) -> anyhow::Result<bool> {
         first: seeds.as_ref().map_or(1, |seeds| *seeds.start()),
         count: seeds.map(|seeds| seeds.end() - seeds.start() + 1),
         time: options.time,
+        until_found: options.until_found,
         jobs: jobs(options.jobs),
         scheduler: options.engine,
         policies,

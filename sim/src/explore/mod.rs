@@ -29,6 +29,8 @@ pub struct Course {
     pub count: Option<u64>,
     /// For how long.
     pub time: Option<Duration>,
+    /// Until a promise is broken.
+    pub until_found: bool,
     /// How many at a time.
     pub jobs: NonZeroUsize,
     /// Under which engine.
@@ -55,6 +57,9 @@ pub fn explore(course: &Course) -> Tally {
                     let one = one(course.scheduler, course.first + index, &course.policies);
                     let Ok(mut tally) = tally.lock() else { break };
                     tally.add(one);
+                    if course.until_found && !tally.failures.is_empty() {
+                        break;
+                    }
                     progress.set_message(tally.progress(watch.elapsed()));
                     match course.time {
                         Some(_) => progress.set_position(watch.elapsed().as_secs()),

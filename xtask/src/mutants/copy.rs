@@ -4,13 +4,20 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::catalogue::Mutant;
+use super::watch::{Ended, watch};
 
 /// Where tests keep what failed: not part of the code, and written by them.
 const WRITTEN_BY_TESTS: &str = "proptest-regressions";
+/// A build takes no longer.
+const BUILD_MAX: Duration = Duration::from_secs(1_800);
+/// KiB of address space for each program: a broken one may ask for ever more.
+const MEMORY_KIB: u64 = 12 << 20;
 
 /// The workspace as it is, copied; one file at a time differs.
 pub(super) struct Copy {
@@ -112,4 +119,58 @@ impl Copy {
         }
         Ok(())
     }
+
+    /// Builds one program in the copy and returns where it is.
+    pub(super) fn build(&self, arguments: &[&str]) -> Result<PathBuf> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(arguments).args(["--message-format", "json-render-diagnostics"]);
+        if arguments.first() == Some(&"test") {
+            command.arg("--no-run");
+        }
+        command
+            .current_dir(&self.folder)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_TERM_COLOR", "never");
+        let Ended::Exited(status, printed) = watch(&mut command, BUILD_MAX, |_| None)? else {
+            bail!("{command:?} takes too long");
+        };
+        if !status.success() {
+            let errors = printed.iter().skip_while(|line| !line.starts_with("error"));
+            let errors: Vec<&str> = errors.map(String::as_str).filter(|l| !is_json(l)).collect();
+            bail!("it does not compile: {}", errors.join("\n").trim());
+        }
+        let mut executables = printed.iter().filter_map(|line| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            message["executable"].as_str().map(PathBuf::from)
+        });
+        executables.next_back().with_context(|| format!("{command:?} made no program"))
+    }
+
+    /// A program that is run in the copy, with a limit to its memory.
+    pub(super) fn program<'b>(
+        &self,
+        program: &Path,
+        folder: &str,
+        arguments: impl IntoIterator<Item = &'b str>,
+        seed: u64,
+    ) -> Command {
+        let folder = self.folder.join(folder);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")])
+            .arg(program)
+            .args(arguments)
+            .current_dir(&folder)
+            .env("CARGO_MANIFEST_DIR", &folder)
+            .env("PROPTEST_RNG_SEED", seed.to_string())
+            .env("PROPTEST_MAX_SHRINK_ITERS", "0")
+            .env("INSTA_UPDATE", "no");
+        command
+    }
+}
+
+fn is_json(line: &str) -> bool {
+    line.starts_with('{')
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use netns_tests::time::Moment;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::catalogue::Mutant;
 use super::copy::Copy;
@@ -24,10 +23,8 @@ const SCENARIO_SEEDS: &str = "2";
 /// A check hangs when it takes so many times as long as it took with the unbroken copy, and at least [`LIMIT_MIN`].
 const PATIENCE: u32 = 10;
 const LIMIT_MIN: Duration = Duration::from_secs(60);
-/// The unbroken copy's own limit, and that of every build.
+/// The unbroken copy's own limit.
 const LIMIT_MAX: Duration = Duration::from_secs(1_800);
-/// KiB of address space for each program: a broken one may ask for ever more.
-const MEMORY_KIB: u64 = 12 << 20;
 const STORMS: [&str; 2] = ["node::tests::storm::", "node::tests::gale::"];
 
 /// A kind of check.
@@ -194,91 +191,42 @@ impl<'a> Ladder<'a> {
     fn checks(&self, rung: Rung) -> Result<Vec<Check>> {
         Ok(match rung {
             Rung::Unit => {
-                let program = self.build(&["test", "-p", "wackamole-protocol", "--lib"])?;
+                let program = self.copy.build(&["test", "-p", "wackamole-protocol", "--lib"])?;
                 let skipped = STORMS.iter().flat_map(|name| ["--skip", name]);
-                let command = self.program(&program, "wackamole/protocol", skipped, 1);
+                let command = self.copy.program(&program, "wackamole/protocol", skipped, 1);
                 vec![Check { label: "unit".into(), command }]
             }
             Rung::Storms => {
-                let program = self.build(&["test", "-p", "wackamole-protocol", "--lib"])?;
+                let program = self.copy.build(&["test", "-p", "wackamole-protocol", "--lib"])?;
                 let check = |seed| Check {
                     label: format!("storms, seed {seed}"),
-                    command: self.program(&program, "wackamole/protocol", STORMS, seed),
+                    command: self.copy.program(&program, "wackamole/protocol", STORMS, seed),
                 };
                 (1..=STORM_SEEDS).map(check).collect()
             }
             Rung::Votes => {
                 let program =
-                    self.build(&["test", "-p", "wackamole-protocol", "--test", "votes"])?;
-                let command = self.program(&program, "wackamole/protocol", [], 1);
+                    self.copy.build(&["test", "-p", "wackamole-protocol", "--test", "votes"])?;
+                let command = self.copy.program(&program, "wackamole/protocol", [], 1);
                 vec![Check { label: "votes".into(), command }]
             }
             Rung::Daemon => {
-                let program = self.build(&["test", "-p", "wackamole", "--lib"])?;
-                let command = self.program(&program, "wackamole", [], 1);
+                let program = self.copy.build(&["test", "-p", "wackamole", "--lib"])?;
+                let command = self.copy.program(&program, "wackamole", [], 1);
                 vec![Check { label: "daemon".into(), command }]
             }
             Rung::Simulator => {
-                let program = self.build(&["build", "-p", "sim", "--bin", "sim"])?;
+                let program = self.copy.build(&["build", "-p", "sim", "--bin", "sim"])?;
                 let check = |scenario: &PathBuf| {
                     let name = scenario.file_stem().unwrap_or_default().to_string_lossy();
                     let scenario = scenario.to_string_lossy();
                     let arguments = ["run", &*scenario, "--seeds", SCENARIO_SEEDS];
-                    let command = self.program(&program, ".", arguments, 1);
+                    let command = self.copy.program(&program, ".", arguments, 1);
                     Check { label: name.into_owned(), command }
                 };
                 self.copy.scenarios().iter().map(check).collect()
             }
         })
-    }
-
-    /// Builds one program in the copy and returns where it is.
-    fn build(&self, arguments: &[&str]) -> Result<PathBuf> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.args(arguments).args(["--message-format", "json-render-diagnostics"]);
-        if arguments.first() == Some(&"test") {
-            command.arg("--no-run");
-        }
-        command
-            .current_dir(&self.copy.folder)
-            .env("CARGO_TARGET_DIR", &self.copy.target)
-            .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .env("CARGO_TERM_COLOR", "never");
-        let Ended::Exited(status, printed) = watch(&mut command, LIMIT_MAX, |_| None)? else {
-            bail!("{command:?} takes too long");
-        };
-        if !status.success() {
-            let errors = printed.iter().skip_while(|line| !line.starts_with("error"));
-            let errors: Vec<&str> = errors.map(String::as_str).filter(|l| !is_json(l)).collect();
-            bail!("it does not compile: {}", errors.join("\n").trim());
-        }
-        let mut executables = printed.iter().filter_map(|line| {
-            let message: Value = serde_json::from_str(line).ok()?;
-            message["executable"].as_str().map(PathBuf::from)
-        });
-        executables.next_back().with_context(|| format!("{command:?} made no program"))
-    }
-
-    fn program<'b>(
-        &self,
-        program: &Path,
-        folder: &str,
-        arguments: impl IntoIterator<Item = &'b str>,
-        seed: u64,
-    ) -> Command {
-        let folder = self.copy.folder.join(folder);
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")])
-            .arg(program)
-            .args(arguments)
-            .current_dir(&folder)
-            .env("CARGO_MANIFEST_DIR", &folder)
-            .env("PROPTEST_RNG_SEED", seed.to_string())
-            .env("PROPTEST_MAX_SHRINK_ITERS", "0")
-            .env("INSTA_UPDATE", "no");
-        command
     }
 }
 
@@ -301,10 +249,6 @@ fn failed_test(line: &str) -> Option<String> {
     let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
     // `should panic` and the like stand behind the name.
     Some(name.split(' ').next().unwrap_or(name).to_owned())
-}
-
-fn is_json(line: &str) -> bool {
-    line.starts_with('{')
 }
 
 #[cfg(test)]

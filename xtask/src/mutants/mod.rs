@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod copy;
+mod exploration;
 mod ladder;
 mod report;
 mod watch;
@@ -31,6 +32,9 @@ pub(crate) struct Options {
     /// Leave out the dearer checks.
     #[arg(long, value_name = "CHECK", default_value = "simulator", conflicts_with = "write")]
     up_to: Rung,
+    /// Explore with each until a promise is broken, ten minutes at most, instead of running the checks.
+    #[arg(long, conflicts_with = "up_to")]
+    by_exploration: bool,
     /// Show the list, and do nothing.
     #[arg(long, conflicts_with_all = ["json", "write"])]
     list: bool,
@@ -57,6 +61,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if let Ok(style) = ProgressStyle::with_template(template) {
         progress.set_style(style);
     }
+    if options.by_exploration {
+        return explore(options, &catalogue, &chosen, &copy, &progress);
+    }
     let mut ladder = Ladder::new(&copy, options.up_to);
     ladder.try_unbroken(&|what| progress.set_message(format!("the unbroken copy: {what}")))?;
     let mut rows = Vec::new();
@@ -81,6 +88,43 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let all_caught = rows.iter().all(|row| matches!(row.fate, Fate::Caught { .. }));
     Ok(if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether worlds drawn from numbers are enough to find each of them.
+fn explore(
+    options: &Options,
+    catalogue: &[Mutant],
+    chosen: &[&Mutant],
+    copy: &Copy,
+    progress: &ProgressBar,
+) -> Result<ExitCode> {
+    progress.set_message("the unbroken copy");
+    exploration::try_unbroken(copy)?;
+    let mut hunts = Vec::new();
+    for mutant in chosen {
+        progress.set_message(mutant.name.clone());
+        let hunt = exploration::hunt(copy, mutant)?;
+        if progress.is_hidden() {
+            eprintln!("{}", hunt.line());
+        } else if !hunt.is_found() {
+            progress.println(style(hunt.line()).red().to_string());
+        }
+        hunts.push(hunt);
+        progress.inc(1);
+    }
+    copy.restore()?;
+    progress.finish_and_clear();
+    let text = if options.json {
+        serde_json::to_string_pretty(&hunts).context("writing JSON")?
+    } else {
+        exploration::table(&hunts)
+    };
+    println!("{text}");
+    if options.write {
+        exploration::write(&cargo::root(), catalogue, &hunts)?;
+    }
+    let all_found = hunts.iter().all(exploration::Hunt::is_found);
+    Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn choose<'a>(catalogue: &'a [Mutant], only: &[String]) -> Result<Vec<&'a Mutant>> {

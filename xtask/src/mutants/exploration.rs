@@ -1,0 +1,206 @@
+//! Whether exploration alone finds a mutant: no story that was written for it, no test, only worlds drawn from numbers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use comfy_table::CellAlignment;
+use netns_tests::time::Moment;
+use serde::Serialize;
+
+use super::catalogue::Mutant;
+use super::copy::Copy;
+use super::watch::{Ended, watch};
+use crate::tables;
+
+/// For how long worlds are drawn.
+const BUDGET: Duration = Duration::from_secs(600);
+/// And what shrinking may take beyond that.
+const SHRINKING: Duration = Duration::from_secs(300);
+/// How many worlds the unbroken copy has to survive.
+const UNBROKEN_WORLDS: &str = "500";
+
+const DOCUMENT: &str = "docs/mutants.md";
+/// The generated table stands between these.
+const BEGIN: &str = "<!-- begin: written by `cargo xtask mutants --by-exploration --write` -->\n";
+const END: &str = "<!-- end of exploration -->";
+
+/// What became of a mutant.
+#[derive(Debug, Serialize)]
+pub(super) struct Hunt {
+    mutant: String,
+    /// Seconds from the first world to the first broken promise and its smallest scenario; without the build.
+    seconds: u64,
+    found: Option<Found>,
+    /// Why it could not be tried.
+    error: Option<String>,
+}
+
+/// The first world in which a promise was broken.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Found {
+    seed: u64,
+    /// Which checker noticed.
+    check: String,
+    /// Faults that are left in the smallest scenario, and nodes. Nothing if it could not be made smaller in time.
+    shrunk: Option<(usize, usize)>,
+}
+
+impl Hunt {
+    pub(super) fn is_found(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// All in one line.
+    pub(super) fn line(&self) -> String {
+        let [mutant, after, by, shrunk] = self.cells();
+        format!("{mutant:<40} {after:>7}  {by:<34} {shrunk}")
+    }
+
+    fn cells(&self) -> [String; 4] {
+        let after = format!("{} s", self.seconds);
+        let (by, shrunk) = match (&self.found, &self.error) {
+            (Some(found), _) => (
+                format!("{}, seed {}", found.check, found.seed),
+                found.shrunk.map_or_else(String::new, |(faults, nodes)| {
+                    format!("{faults} faults, {nodes} nodes")
+                }),
+            ),
+            (None, Some(error)) => (format!("ERROR: {error}"), String::new()),
+            (None, None) => ("not found".into(), String::new()),
+        };
+        [self.mutant.clone(), after, by, shrunk]
+    }
+}
+
+/// The unbroken copy must keep its promises, or nothing follows from what a broken one does.
+///
+/// # Errors
+/// It does not, or does not compile.
+pub(super) fn try_unbroken(copy: &Copy) -> Result<()> {
+    let sim = copy.build(&["build", "-p", "sim", "--bin", "sim"])?;
+    let arguments = ["explore", "--seeds", UNBROKEN_WORLDS, "--no-shrink"];
+    let mut command = copy.program(&sim, ".", arguments, 1);
+    match watch(&mut command, BUDGET, |_| None)? {
+        Ended::Exited(status, _) if status.success() => Ok(()),
+        Ended::Exited(_, printed) => bail!("the unbroken copy: {}", printed.join("\n")),
+        Ended::Enough(_) | Ended::TooLong => bail!("the unbroken copy takes too long"),
+    }
+}
+
+/// Breaks the copy, and explores until a promise is broken.
+///
+/// # Errors
+/// The copy cannot be written or its program not started.
+pub(super) fn hunt(copy: &Copy, mutant: &Mutant) -> Result<Hunt> {
+    let hunt = |seconds, found, error| Hunt { mutant: mutant.name.clone(), seconds, found, error };
+    copy.restore()?;
+    if let Err(misfit) = copy.break_with(mutant) {
+        return Ok(hunt(0, None, Some(format!("{misfit:#}"))));
+    }
+    let sim = match copy.build(&["build", "-p", "sim", "--bin", "sim"]) {
+        Ok(sim) => sim,
+        Err(error) => return Ok(hunt(0, None, Some(format!("{error:#}")))),
+    };
+    let keep = copy.target.join("explored");
+    let keep = keep.to_string_lossy();
+    let time = format!("{}s", BUDGET.as_secs());
+    let arguments = ["explore", "--for", &time, "--until-found", "--keep", &*keep];
+    let mut command = copy.program(&sim, ".", arguments, 1);
+    let started = Moment::now();
+    let ended = watch(&mut command, BUDGET + SHRINKING, |_| None)?;
+    let seconds = started.elapsed().as_secs();
+    Ok(match ended {
+        Ended::Exited(status, _) if status.success() => hunt(seconds, None, None),
+        Ended::Exited(status, printed) => {
+            let error = format!("it ended with {status} and named no seed");
+            let found = found(&printed);
+            hunt(seconds, found, None).or_error(error)
+        }
+        Ended::Enough(_) | Ended::TooLong => hunt(seconds, None, Some("it hangs".into())),
+    })
+}
+
+impl Hunt {
+    fn or_error(mut self, error: String) -> Self {
+        if self.found.is_none() {
+            self.error = Some(error);
+        }
+        self
+    }
+}
+
+/// What the exploration printed of the first broken promise.
+fn found(printed: &[String]) -> Option<Found> {
+    let (seed, check) = printed.iter().find_map(|line| {
+        let (seed, rest) = line.strip_prefix("seed ")?.split_once(": ")?;
+        let check = rest.split_once(' ')?.1.split_once(": ")?.0;
+        Some((seed.parse().ok()?, check.to_owned()))
+    })?;
+    let shrunk = printed.iter().find_map(|line| {
+        let (faults, rest) = line.strip_prefix("shrunk to ")?.split_once(" faults, ")?;
+        Some((faults.parse().ok()?, rest.split_once(" nodes")?.0.parse().ok()?))
+    });
+    Some(Found { seed, check, shrunk })
+}
+
+/// What became of all that were tried.
+pub(super) fn table(hunts: &[Hunt]) -> String {
+    let header = ["mutant", "after", "found by", "shrunk to"];
+    let table = tables::table(header, hunts.iter().map(Hunt::cells), 1..=1, CellAlignment::Right);
+    let found = hunts.iter().filter(|hunt| hunt.is_found()).count();
+    format!("{table}\n{} mutants, {found} found", hunts.len())
+}
+
+/// Puts the hunts into the document's table; those of other mutants that are still listed stay.
+///
+/// # Errors
+/// The document cannot be read or written, or has no place for it.
+pub(super) fn write(root: &Path, catalogue: &[Mutant], hunts: &[Hunt]) -> Result<()> {
+    let path = root.join(DOCUMENT);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {DOCUMENT}"))?;
+    let text = merged(&text, catalogue, hunts)
+        .with_context(|| format!("{DOCUMENT} lacks the marks `{}` and `{END}`", BEGIN.trim()))?;
+    fs::write(&path, text).with_context(|| format!("writing {DOCUMENT}"))
+}
+
+fn merged(text: &str, catalogue: &[Mutant], hunts: &[Hunt]) -> Option<String> {
+    let (head, rest) = text.split_once(BEGIN)?;
+    let (before, tail) = rest.split_once(END)?;
+    let mut lines: BTreeMap<&str, String> = BTreeMap::new();
+    for line in before.lines() {
+        if let Some(name) = line.strip_prefix("| `").and_then(|line| line.split('`').next()) {
+            lines.insert(name, line.to_owned());
+        }
+    }
+    lines.extend(hunts.iter().map(|hunt| {
+        let [mutant, after, by, shrunk] = hunt.cells();
+        (hunt.mutant.as_str(), format!("| `{mutant}` | {after} | {by} | {shrunk} |"))
+    }));
+    let table: String =
+        catalogue.iter().filter_map(|m| Some(lines.get(m.name.as_str())?.clone() + "\n")).collect();
+    let header = "| mutant | after | found by | shrunk to |\n|---|---|---|---|\n";
+    Some(format!("{head}{BEGIN}\n{header}{table}\n{END}{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_read_from_what_the_exploration_prints() {
+        let printed = [
+            "6 worlds (component 3, lan 2, quorum 1), 0.1 node-hours simulated in 0 s",
+            "seed 2228: 9.311s exclusivity: v1 is answered by a (running) and c (running)",
+            "shrunk to 4 faults, 2 nodes and 1 VIPs: v2 is answered by a (running)",
+        ];
+        let printed = printed.map(str::to_owned);
+        let shrunk = |shrunk| Some(Found { seed: 2228, check: "exclusivity".into(), shrunk });
+
+        assert_eq!(found(&printed), shrunk(Some((4, 2))));
+        assert_eq!(found(&printed[..2]), shrunk(None));
+        assert_eq!(found(&printed[..1]), None);
+    }
+}
