@@ -73,10 +73,13 @@ impl Copy {
         self.write(name, broken.as_bytes())
     }
 
-    /// A short name for all of its content.
+    /// A short name for all of its content that is built or run; the table that `--write` changes is not.
     pub(super) fn fingerprint(&self) -> String {
         let mut hasher = DefaultHasher::new();
-        self.files.hash(&mut hasher);
+        let is_text = |name: &Path| name.extension().is_some_and(|extension| extension == "md");
+        for file in self.files.iter().filter(|(name, _)| !is_text(name)) {
+            file.hash(&mut hasher);
+        }
         format!("{:016x}", hasher.finish())
     }
 
