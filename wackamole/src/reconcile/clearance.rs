@@ -351,8 +351,10 @@ impl Inquiry {
             _ => wanted_since,
         };
         // The probe that went out when it became ours has not shown that nothing was heard since the one before: a port that has
-        // died meanwhile would be as silent as one behind which nobody is.
-        let heard_by_now = self.heard_until.is_some_and(|heard| heard >= wanted_since);
+        // died meanwhile would be as silent as one behind which nobody is. One that went out just before does as well: nothing
+        // may have been said since.
+        let just_before = waits.pace / 8;
+        let heard_by_now = self.heard_until.is_some_and(|at| at + just_before >= wanted_since);
         let unanswered = self
             .silent_since(waits.answer)
             .filter(|_| heard_by_now)

@@ -185,6 +185,8 @@ pub struct Group {
     /// Our own loop ran late: what came in meanwhile has to be heard before anything is decided.
     listening_until: Instant,
     evaluated_at: Instant,
+    /// When timers were looked at last: what was due before that has been late already.
+    timed_at: Instant,
     dirty: bool,
     early: Vec<(NodeId, ViewId, Vec<u8>)>,
     rejected: BTreeMap<Rejection, u64>,
@@ -235,6 +237,7 @@ impl Group {
             left: false,
             listening_until: now,
             evaluated_at: now,
+            timed_at: now,
             dirty: true,
             early: Vec::new(),
             rejected: BTreeMap::new(),
@@ -386,7 +389,7 @@ impl Group {
         if self.left {
             return;
         }
-        let late = now.since(self.poll_timeout().at.max(self.evaluated_at));
+        let late = now.since(self.poll_timeout().at.max(self.timed_at));
         self.end_lease_if_over(now);
         if late >= self.timing.heartbeat / 4 {
             self.ran_late(late, now);
@@ -400,6 +403,7 @@ impl Group {
         self.evaluate(now);
         self.renew_lease(now);
         self.send_due_heartbeats(now);
+        self.timed_at = now;
     }
 
     fn ran_late(&mut self, late: Duration, now: Instant) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::config::{NodeConfig, Partition, QuorumKind};
 use crate::event::Event;
 use crate::id::{Incarnation, NodeId, ViewId};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::vote::{self, Attempt, Claim, Damaged, Formed, Record, Rules, Verdict, WhyNot};
 
 use super::message::GroupMessage;
@@ -87,13 +87,16 @@ impl Votes {
             .copied()
             .collect();
         // What a member lists and we know to have failed, by what a third one told us, the member cannot know from us: it
-        // refuses a claim that lacks it. Listed, it asks for more votes, never for fewer.
-        let mut record = self.said();
+        // refuses a claim that lacks it. Listed, it asks for more votes, never for fewer. What it can conclude from this very claim
+        // is not listed: it would conclude nothing then.
+        let said = self.said();
+        let mut record = said.clone();
         let formed = record.primary.as_ref().map_or(ViewId::NONE, |primary| primary.ballot);
         let listed = members.iter().filter_map(|id| self.said.get(id));
         for attempt in listed.filter(|said| said.lineage == lineage).flat_map(|said| &said.attempts)
         {
             if attempt.ballot > formed
+                && !said.rules_out(me, attempt)
                 && let Err(at) = record.attempts.binary_search(attempt)
             {
                 record.attempts.insert(at, attempt.clone());
@@ -154,10 +157,9 @@ impl Group {
         if let Some((ballot, state)) = unsent {
             self.provide_state(ballot, state, now);
         }
-        if self.dirty && !self.left {
-            self.end_lease_if_over(now);
-            self.evaluate(now);
-            self.renew_lease(now);
+        if self.dirty {
+            // A turn is due: if this one is late, that has to be noticed before anything is decided.
+            self.attempt_at = Some(now.max(self.evaluated_at + Duration::from_nanos(1)));
         }
     }
 

@@ -41,6 +41,7 @@ impl Group {
                 changed = true;
                 peer.set_link_state(state, now);
                 if state == LinkState::Silent {
+                    let served = peer.view != ViewId::NONE;
                     peer.forget();
                     // What is under way to a member is delivered as long as the view stands: it may be a permission, and
                     // the silence may end before anybody is dropped.
@@ -48,7 +49,7 @@ impl Group {
                         && members.is_none_or(|members| members.get(&peer.id) != Some(&incarnation))
                     {
                         peer.link.reset(incarnation);
-                        gone.push(peer.id);
+                        gone.extend(served.then_some(peer.id));
                     }
                 }
             }
@@ -405,12 +406,14 @@ impl Group {
         Some(due)
     }
 
-    /// Whether those have echoed something young enough for a lease to come of it. After a stop they have not, until they
-    /// hear us again: a view that is installed before that ends with its lease, at once.
+    /// Whether those have echoed something young enough for a lease to come of it that lasts until they echo the install. After a
+    /// stop they have not, until they hear us again: a view that is installed before that ends with its lease, at once.
     fn is_echoed_lately(&self, target: &BTreeMap<NodeId, Incarnation>, now: Instant) -> bool {
+        let needed = self.timing.heartbeat + self.safety.release_margin;
+        let age_max = self.timing.failure_timeout.saturating_sub(needed);
         target.keys().filter(|&&id| id != self.me).all(|id| {
             let echoed = self.peers.get(id).and_then(|peer| peer.echoed_at);
-            echoed.is_some_and(|at| now < at + self.timing.failure_timeout / 2)
+            echoed.is_some_and(|at| now < at + age_max)
         })
     }
 

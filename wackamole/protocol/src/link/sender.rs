@@ -186,7 +186,8 @@ impl Sender {
         for number in self.eligible().map(|(number, _)| number).collect::<Vec<_>>() {
             if let Some(Piece { state: State::InFlight(flight), .. }) = self.piece(number) {
                 flight.due = now;
-                flight.times = 1;
+                // Not less than that it was sent more than once: an acknowledgement does not tell which one has arrived.
+                flight.times = flight.times.min(2);
             }
         }
         self.handle_timeout(now);

@@ -122,7 +122,7 @@ fn what_was_lost_is_sent_again_at_once_when_the_peer_is_heard_again() {
     assert_eq!(alice.poll_timeout(), Some(ms(230)), "the pause is eight times as long by now");
 
     alice.hasten(ms(160));
-    assert_eq!(alice.poll_timeout(), Some(ms(180)), "if this is lost as well");
+    assert_eq!(alice.poll_timeout(), Some(ms(200)), "if this is lost as well");
     exchange(&mut alice, &mut bob, ms(160));
     assert_eq!(messages(&mut bob), [b"lost for long"]);
     assert!(alice.idle());

@@ -188,7 +188,7 @@ impl Record {
 
     /// Whether `attempt` is sure to have failed because `node`, one of its voters, said this: it has not accepted it (or
     /// knows that it failed), and what it has accepted is higher. A coordinator that gave up says just that.
-    fn rules_out(&self, node: NodeId, attempt: &Formed) -> bool {
+    pub(crate) fn rules_out(&self, node: NodeId, attempt: &Formed) -> bool {
         self.voice // who lost its disk does not know what it accepted
             && attempt.voters.contains(&node)
             && self.accepted >= attempt.ballot

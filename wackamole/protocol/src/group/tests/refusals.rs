@@ -79,6 +79,6 @@ fn nobody_is_proposed_who_has_echoed_nothing_for_long() {
     let target: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
     assert!(lan.groups[0].proposal_due(&target, lan.now, lan.now).is_some());
 
-    lan.now = lan.now + ms(250);
+    lan.now = lan.now + ms(350);
     assert_eq!(lan.groups[0].proposal_due(&target, lan.now, lan.now), None);
 }
