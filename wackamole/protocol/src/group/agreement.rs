@@ -33,7 +33,7 @@ pub(super) struct Accepted {
     pub(super) members: BTreeMap<NodeId, Incarnation>,
     pub(super) at: Instant,
     /// When we sent the latest that each member had echoed by then.
-    echoed: BTreeMap<NodeId, Instant>,
+    pub(super) echoed: BTreeMap<NodeId, Instant>,
     /// Not installed yet: the agent acquires nothing.
     pub(super) awaits_install: bool,
 }

@@ -6,6 +6,7 @@
 
 use crate::config::Partition;
 use crate::event::LinkState;
+use crate::id::ViewId;
 use crate::time::{Duration, Instant};
 
 use super::peer::Peer;
@@ -43,7 +44,11 @@ impl Group {
         self.lease = self.view.as_ref().filter(|view| view.primary).map(|view| {
             let end = match self.safety.partition {
                 Partition::Component | Partition::Lan => self.lease_of_a_component(view, now),
-                Partition::Quorum => self.lease_of_a_primary(view, now),
+                Partition::Quorum => {
+                    let end = self.lease_of_a_primary(view, now);
+                    let next = self.accepted_primary(view.id);
+                    next.map_or(end, |next| end.min(self.lease_of_a_primary(&next, now)))
+                }
             };
             end - self.safety.release_margin
         });
@@ -114,6 +119,25 @@ impl Group {
         let heard = self.peers.values().filter(in_contact).filter_map(|peer| peer.echoed_at);
         let sent = self.sent.iter().map(|&(_, at)| at).next_back();
         heard.chain(sent).min().unwrap_or(now) + self.whole_promise()
+    }
+
+    /// The primary view that this node has accepted and not heard of since. It may have been installed by the others, and another
+    /// one after it that needs nobody of our present view: so it binds like the one that is installed here. Its members have
+    /// promised from their accepts on, and had heard by then what they have echoed.
+    fn accepted_primary(&self, installed: ViewId) -> Option<InstalledView> {
+        let accepted = self.accepted.as_ref()?;
+        let waits = accepted.awaits_install && accepted.ballot > installed;
+        if !waits || !self.is_vote(accepted.ballot) {
+            return None;
+        }
+        let promise = self.whole_promise();
+        Some(InstalledView {
+            id: accepted.ballot,
+            members: accepted.members.clone(),
+            at: accepted.at,
+            primary: true,
+            owed_until: accepted.echoed.iter().map(|(&id, &at)| (id, at + promise)).collect(),
+        })
     }
 
     /// Any other primary view has among its members one of every set that could decide for ours: as long as the promises

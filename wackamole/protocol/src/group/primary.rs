@@ -305,6 +305,12 @@ impl Group {
         }
     }
 
+    /// Whether this node has accepted that ballot as a primary view.
+    pub(super) fn is_vote(&self, ballot: ViewId) -> bool {
+        let votes = self.votes.as_ref();
+        votes.is_some_and(|v| v.accepted.as_ref().is_some_and(|(_, f)| f.ballot == ballot))
+    }
+
     /// A record is on its way to the disk. Until it is there this node does not say all that it knows, and its claims lack
     /// it: whoever knows more would refuse, and a disk that is slower than the proposals would never catch up.
     pub(super) fn is_writing(&self) -> bool {
