@@ -211,7 +211,9 @@ impl Group {
         }
         let echoed =
             members.keys().filter_map(|&id| Some((id, self.peers.get(&id)?.echoed_at?))).collect();
-        self.accepted = Some(Accepted { ballot, members, at: now, echoed, awaits_install: true });
+        let accepted = Accepted { ballot, members, at: now, echoed, awaits_install: true };
+        self.note_vote(&accepted);
+        self.accepted = Some(accepted);
         self.wanted_since = Some(now);
         self.dirty = true;
         self.overtake();
@@ -507,6 +509,8 @@ impl Group {
             primary,
             owed_until,
         });
+        // Every earlier vote was known to this view's coordinator, or it would have been refused.
+        self.voted.clear();
         self.renew_lease(now);
         self.wanted_since = None;
         self.held_off = None;

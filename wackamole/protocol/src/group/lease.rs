@@ -6,9 +6,9 @@
 
 use crate::config::Partition;
 use crate::event::LinkState;
-use crate::id::ViewId;
 use crate::time::{Duration, Instant};
 
+use super::agreement::Accepted;
 use super::peer::Peer;
 use super::{Group, InstalledView};
 
@@ -40,15 +40,12 @@ impl Group {
     /// good.
     pub(super) fn renew_lease(&mut self, now: Instant) {
         self.note_lapses(now);
+        self.forget_failed_votes();
         // A view that may hold nothing needs no lease.
         self.lease = self.view.as_ref().filter(|view| view.primary).map(|view| {
             let end = match self.safety.partition {
                 Partition::Component | Partition::Lan => self.lease_of_a_component(view, now),
-                Partition::Quorum => {
-                    let end = self.lease_of_a_primary(view, now);
-                    let next = self.accepted_primary(view.id);
-                    next.map_or(end, |next| end.min(self.lease_of_a_primary(&next, now)))
-                }
+                Partition::Quorum => self.lease_of_a_lineage(view, now),
             };
             end - self.safety.release_margin
         });
@@ -121,23 +118,37 @@ impl Group {
         heard.chain(sent).min().unwrap_or(now) + self.whole_promise()
     }
 
-    /// The primary view that this node has accepted and not heard of since. It may have been installed by the others, and another
-    /// one after it that needs nobody of our present view: so it binds like the one that is installed here. Its members have
-    /// promised from their accepts on, and had heard by then what they have echoed.
-    fn accepted_primary(&self, installed: ViewId) -> Option<InstalledView> {
-        let accepted = self.accepted.as_ref()?;
-        let waits = accepted.awaits_install && accepted.ballot > installed;
-        if !waits || !self.is_vote(accepted.ballot) {
-            return None;
+    /// A primary view that this node has accepted and not installed may have been installed by the others, and another one after it
+    /// that needs nobody of our present view: so each of them binds like the one that is installed here, whatever was accepted
+    /// after it. A later primary view without us is the end.
+    fn lease_of_a_lineage(&self, view: &InstalledView, now: Instant) -> Instant {
+        if self.is_superseded(view.id) {
+            return Instant::ORIGIN;
         }
-        let promise = self.whole_promise();
-        Some(InstalledView {
-            id: accepted.ballot,
-            members: accepted.members.clone(),
-            at: accepted.at,
-            primary: true,
-            owed_until: accepted.echoed.iter().map(|(&id, &at)| (id, at + promise)).collect(),
-        })
+        let voted = self.voted.iter().map(|accepted| self.lease_of_a_primary(accepted, now));
+        voted.fold(self.lease_of_a_primary(view, now), Instant::min)
+    }
+
+    /// Remembers a primary view that was accepted. Its members have promised from their accepts on, and had heard by then what
+    /// they have echoed.
+    pub(super) fn note_vote(&mut self, accepted: &Accepted) {
+        if self.is_vote(accepted.ballot) {
+            let promise = self.whole_promise();
+            self.voted.push(InstalledView {
+                id: accepted.ballot,
+                members: accepted.members.clone(),
+                at: accepted.at,
+                primary: true,
+                owed_until: accepted.echoed.iter().map(|(&id, &at)| (id, at + promise)).collect(),
+            });
+        }
+    }
+
+    /// What is known never to have been installed by anybody binds nobody.
+    fn forget_failed_votes(&mut self) {
+        let mut voted = core::mem::take(&mut self.voted);
+        voted.retain(|accepted| self.may_be_formed(accepted.id));
+        self.voted = voted;
     }
 
     /// Any other primary view has among its members one of every set that could decide for ours: as long as the promises

@@ -161,6 +161,8 @@ pub struct Group {
     lease: Option<Instant>,
     /// Only under [`crate::config::Partition::Quorum`].
     votes: Option<Votes>,
+    /// The primary views that were accepted since the installed one, and may have been installed by others.
+    voted: Vec<InstalledView>,
     /// Members that have not been heard for half of the failure timeout, as told.
     suspects: BTreeSet<NodeId>,
     accepted: Option<Accepted>,
@@ -222,6 +224,7 @@ impl Group {
             view: None,
             lease: None,
             votes: Votes::new(config),
+            voted: Vec::new(),
             suspects: BTreeSet::new(),
             accepted: None,
             proposal: None,

@@ -311,6 +311,19 @@ impl Group {
         votes.is_some_and(|v| v.accepted.as_ref().is_some_and(|(_, f)| f.ballot == ballot))
     }
 
+    /// Whether a primary view that this node has accepted is, or may be, installed somewhere.
+    pub(super) fn may_be_formed(&self, ballot: ViewId) -> bool {
+        self.votes.as_ref().is_some_and(|v| v.record.views().any(|view| view.ballot == ballot))
+    }
+
+    /// A primary view later than this one is known of which this node is no member. Under static majority nobody keeps that up.
+    pub(super) fn is_superseded(&self, view: ViewId) -> bool {
+        let dynamic = self.votes.iter().filter(|votes| votes.rules.kind == QuorumKind::Dynamic);
+        dynamic
+            .filter_map(|votes| votes.record.primary.as_ref())
+            .any(|later| later.ballot > view && !later.voters.contains(&self.me))
+    }
+
     /// A record is on its way to the disk. Until it is there this node does not say all that it knows, and its claims lack
     /// it: whoever knows more would refuse, and a disk that is slower than the proposals would never catch up.
     pub(super) fn is_writing(&self) -> bool {

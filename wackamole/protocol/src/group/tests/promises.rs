@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::Partition;
-use crate::vote::Proxy;
+use crate::vote::{Claim, Formed, Proxy};
 
 fn cut_both_ways(lan: &mut Lan, pairs: &[(usize, usize)]) {
     lan.cut.extend(pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]));
@@ -107,4 +107,64 @@ fn a_view_has_its_lease_from_the_moment_it_is_installed() {
         let shortest = lan.leases.iter().min().expect("three").expect("a lease");
         assert!(shortest > lan.now + ms(250), "{partition:?}: {:?}", lan.leases);
     }
+}
+
+/// The second of three is the primary view alone, and has accepted one with the first; returns the ballot of that.
+fn alone_after_a_vote() -> (Lan, ViewId) {
+    let mut lan = Lan::under(Partition::Quorum, 3);
+    lan.run_until(|lan| lan.views.len() == 3);
+    cut_both_ways(&mut lan, &[(0, 1), (0, 2)]);
+    lan.run(ms(2_000));
+    cut_both_ways(&mut lan, &[(1, 2)]);
+    lan.run(ms(2_000));
+    let view = lan.groups[1].view().expect("a view");
+    assert!(view.primary && view.members.len() == 1, "{view:?}");
+
+    lan.keep_quiet = true;
+    lan.cut.remove(&(0, 1));
+    lan.cut.remove(&(1, 0));
+    lan.run(ms(250));
+    let epoch = lan.groups[0].epoch.max(lan.groups[1].epoch) + 1;
+    let GroupMessage::Propose { ballot, members, digest, .. } = propose(&lan, epoch, 0, &[0, 1])
+    else {
+        unreachable!()
+    };
+    let record = lan.groups[1].told_record().expect("a record");
+    let claim = Some(Claim { record, mute: BTreeSet::new() });
+    lan.tell(0, 1, GroupMessage::Propose { ballot, members, digest, claim });
+    assert!(lan.groups[1].may_be_formed(ballot), "it has voted for it");
+    (lan, ballot)
+}
+
+#[test]
+fn a_primary_view_that_was_accepted_binds_the_lease_whatever_is_accepted_after_it() {
+    for and_another in [false, true] {
+        let (mut lan, voted) = alone_after_a_vote();
+        if and_another {
+            let later = propose(&lan, voted.epoch + 1, 0, &[0, 1]);
+            lan.tell(0, 1, later);
+            assert!(lan.groups[1].highest_accepted() > voted);
+        }
+        cut_both_ways(&mut lan, &[(0, 1)]);
+        let cut_at = lan.now;
+        lan.run(ms(150));
+
+        let lease = lan.groups[1].lease().expect("not over yet");
+        assert!(lease <= cut_at + ms(400), "as if it decided alone, another: {and_another}");
+    }
+}
+
+#[test]
+fn a_later_primary_view_of_others_is_the_end_of_the_lease() {
+    let (mut lan, voted) = alone_after_a_vote();
+    let mut record = lan.groups[1].told_record().expect("a record");
+    record.attempts.clear();
+    record.primary =
+        Some(Formed { ballot: ViewId { epoch: voted.epoch + 1, ..voted }, voters: vec![name(0)] });
+    assert!(lan.groups[1].view().is_some_and(|view| view.primary));
+
+    lan.tell(0, 1, GroupMessage::Vote { record });
+    lan.run(ms(100));
+
+    assert!(lan.groups[1].view().is_none_or(|view| !view.primary));
 }
