@@ -1,17 +1,16 @@
 //! Whether exploration alone finds a mutant: no story that was written for it, no test, only worlds drawn from numbers.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use comfy_table::CellAlignment;
 use netns_tests::time::Moment;
 use serde::Serialize;
 
 use super::catalogue::Mutant;
 use super::copy::Copy;
+use super::document::Section;
 use super::watch::{Ended, watch};
 use crate::tables;
 
@@ -22,10 +21,11 @@ const SHRINKING: Duration = Duration::from_secs(300);
 /// How many worlds the unbroken copy has to survive.
 const UNBROKEN_WORLDS: &str = "500";
 
-const DOCUMENT: &str = "docs/mutants.md";
-/// The generated table stands between these.
-const BEGIN: &str = "<!-- begin: written by `cargo xtask mutants --by-exploration --write` -->\n";
-const END: &str = "<!-- end of exploration -->";
+const SECTION: Section = Section {
+    begin: "<!-- begin: written by `cargo xtask mutants --by-exploration --write` -->\n",
+    end: "<!-- end of exploration -->",
+    header: "| mutant | after | found by | shrunk to |\n|---|---|---|---|\n",
+};
 
 /// What became of a mutant.
 #[derive(Debug, Serialize)]
@@ -57,6 +57,16 @@ impl Hunt {
     pub(super) fn line(&self) -> String {
         let [mutant, after, by, shrunk] = self.cells();
         format!("{mutant:<40} {after:>7}  {by:<34} {shrunk}")
+    }
+
+    /// Puts it into the document.
+    ///
+    /// # Errors
+    /// As [`Section::put`].
+    pub(super) fn write(&self, root: &Path, catalogue: &[Mutant]) -> Result<()> {
+        let [mutant, after, by, shrunk] = self.cells();
+        let row = format!("| `{mutant}` | {after} | {by} | {shrunk} |");
+        SECTION.put(root, catalogue, &mutant, row)
     }
 
     fn cells(&self) -> [String; 4] {
@@ -152,37 +162,6 @@ pub(super) fn table(hunts: &[Hunt]) -> String {
     let table = tables::table(header, hunts.iter().map(Hunt::cells), 1..=1, CellAlignment::Right);
     let found = hunts.iter().filter(|hunt| hunt.is_found()).count();
     format!("{table}\n{} mutants, {found} found", hunts.len())
-}
-
-/// Puts the hunts into the document's table; those of other mutants that are still listed stay.
-///
-/// # Errors
-/// The document cannot be read or written, or has no place for it.
-pub(super) fn write(root: &Path, catalogue: &[Mutant], hunts: &[Hunt]) -> Result<()> {
-    let path = root.join(DOCUMENT);
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {DOCUMENT}"))?;
-    let text = merged(&text, catalogue, hunts)
-        .with_context(|| format!("{DOCUMENT} lacks the marks `{}` and `{END}`", BEGIN.trim()))?;
-    fs::write(&path, text).with_context(|| format!("writing {DOCUMENT}"))
-}
-
-fn merged(text: &str, catalogue: &[Mutant], hunts: &[Hunt]) -> Option<String> {
-    let (head, rest) = text.split_once(BEGIN)?;
-    let (before, tail) = rest.split_once(END)?;
-    let mut lines: BTreeMap<&str, String> = BTreeMap::new();
-    for line in before.lines() {
-        if let Some(name) = line.strip_prefix("| `").and_then(|line| line.split('`').next()) {
-            lines.insert(name, line.to_owned());
-        }
-    }
-    lines.extend(hunts.iter().map(|hunt| {
-        let [mutant, after, by, shrunk] = hunt.cells();
-        (hunt.mutant.as_str(), format!("| `{mutant}` | {after} | {by} | {shrunk} |"))
-    }));
-    let table: String =
-        catalogue.iter().filter_map(|m| Some(lines.get(m.name.as_str())?.clone() + "\n")).collect();
-    let header = "| mutant | after | found by | shrunk to |\n|---|---|---|---|\n";
-    Some(format!("{head}{BEGIN}\n{header}{table}\n{END}{tail}"))
 }
 
 #[cfg(test)]

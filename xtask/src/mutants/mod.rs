@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod copy;
+mod document;
 mod exploration;
 mod ladder;
 mod report;
@@ -41,7 +42,7 @@ pub(crate) struct Options {
     /// Report as JSON.
     #[arg(long)]
     json: bool,
-    /// Put the results into the table of docs/mutants.md; rows of mutants that were not tried stay.
+    /// Put each result into the table of docs/mutants.md as soon as it is known; rows of mutants that were not tried stay.
     #[arg(long)]
     write: bool,
 }
@@ -77,15 +78,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         } else if !matches!(row.fate, Fate::Caught { .. }) {
             progress.println(style(row.line()).red().to_string());
         }
+        if options.write {
+            row.write(&root, &catalogue)?;
+        }
         rows.push(row);
         progress.inc(1);
     }
     copy.restore()?;
     progress.finish_and_clear();
     println!("{}", if options.json { report::json(&rows)? } else { report::table(&rows) });
-    if options.write {
-        report::write(&root, &catalogue, &rows)?;
-    }
     let all_caught = rows.iter().all(|row| matches!(row.fate, Fate::Caught { .. }));
     Ok(if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -109,6 +110,9 @@ fn explore(
         } else if !hunt.is_found() {
             progress.println(style(hunt.line()).red().to_string());
         }
+        if options.write {
+            hunt.write(&cargo::root(), catalogue)?;
+        }
         hunts.push(hunt);
         progress.inc(1);
     }
@@ -120,9 +124,6 @@ fn explore(
         exploration::table(&hunts)
     };
     println!("{text}");
-    if options.write {
-        exploration::write(&cargo::root(), catalogue, &hunts)?;
-    }
     let all_found = hunts.iter().all(exploration::Hunt::is_found);
     Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

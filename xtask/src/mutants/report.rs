@@ -1,7 +1,6 @@
 //! What is told: the list, the table at the end, and the one in docs/mutants.md.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,13 +9,15 @@ use comfy_table::CellAlignment;
 use serde::Serialize;
 
 use super::catalogue::Mutant;
+use super::document::Section;
 use super::ladder::{Fate, Rung};
 use crate::tables;
 
-const DOCUMENT: &str = "docs/mutants.md";
-/// The generated table stands between these.
-const BEGIN: &str = "<!-- begin: written by `cargo xtask mutants --write` -->\n";
-const END: &str = "<!-- end -->";
+const SECTION: Section = Section {
+    begin: "<!-- begin: written by `cargo xtask mutants --write` -->\n",
+    end: "<!-- end -->",
+    header: "| mutant | what is wrong then | caught by | first check that fails |\n|---|---|---|---|\n",
+};
 
 /// A mutant that was tried.
 #[derive(Serialize)]
@@ -57,6 +58,14 @@ impl Row {
         [self.mutant.clone(), by, check, self.seconds.to_string()]
     }
 
+    /// Puts it into the document.
+    ///
+    /// # Errors
+    /// As [`Section::put`].
+    pub(super) fn write(&self, root: &Path, catalogue: &[Mutant]) -> Result<()> {
+        SECTION.put(root, catalogue, &self.mutant, self.markdown())
+    }
+
     fn markdown(&self) -> String {
         let (by, check) = match &self.fate {
             Fate::Caught { by, check } => (by.to_string(), format!("`{check}`")),
@@ -92,34 +101,4 @@ pub(super) fn table(rows: &[Row]) -> String {
 /// The same for programs.
 pub(super) fn json(rows: &[Row]) -> Result<String> {
     serde_json::to_string_pretty(rows).context("writing JSON")
-}
-
-/// Puts the rows into the document's table.
-///
-/// # Errors
-/// The document cannot be read or written, or has no place for it.
-pub(super) fn write(root: &Path, catalogue: &[Mutant], rows: &[Row]) -> Result<()> {
-    let path = root.join(DOCUMENT);
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {DOCUMENT}"))?;
-    let text = merged(&text, catalogue, rows)
-        .with_context(|| format!("{DOCUMENT} lacks the marks `{}` and `{END}`", BEGIN.trim()))?;
-    fs::write(&path, text).with_context(|| format!("writing {DOCUMENT}"))
-}
-
-/// The document with these rows, and those that it had of other mutants that are still listed.
-fn merged(text: &str, catalogue: &[Mutant], rows: &[Row]) -> Option<String> {
-    let (head, rest) = text.split_once(BEGIN)?;
-    let (before, tail) = rest.split_once(END)?;
-    let mut lines: BTreeMap<&str, String> = BTreeMap::new();
-    for line in before.lines() {
-        if let Some(name) = line.strip_prefix("| `").and_then(|line| line.split('`').next()) {
-            lines.insert(name, line.to_owned());
-        }
-    }
-    lines.extend(rows.iter().map(|row| (row.mutant.as_str(), row.markdown())));
-    let table: String =
-        catalogue.iter().filter_map(|m| Some(lines.get(m.name.as_str())?.clone() + "\n")).collect();
-    let header =
-        "| mutant | what is wrong then | caught by | first check that fails |\n|---|---|---|---|\n";
-    Some(format!("{head}{BEGIN}\n{header}{table}\n{END}{tail}"))
 }
