@@ -14,9 +14,9 @@ use super::document::Section;
 use super::watch::{Ended, watch};
 use crate::tables;
 
-/// For how long worlds are drawn.
-const BUDGET: Duration = Duration::from_secs(600);
-/// And what shrinking may take beyond that.
+/// For how long worlds are drawn with the unbroken copy at most.
+const UNBROKEN: Duration = Duration::from_secs(600);
+/// What shrinking may take beyond the time for which worlds are drawn.
 const SHRINKING: Duration = Duration::from_secs(300);
 /// How many worlds the unbroken copy has to survive.
 const UNBROKEN_WORLDS: &str = "500";
@@ -31,7 +31,7 @@ const SECTION: Section = Section {
 #[derive(Debug, Serialize)]
 pub(super) struct Hunt {
     mutant: String,
-    /// Seconds from the first world to the first broken promise and its smallest scenario; without the build.
+    /// Seconds from the first world to the first broken promise and its smallest scenario, or to the end; without the build.
     seconds: u64,
     found: Option<Found>,
     /// Why it could not be tried.
@@ -93,18 +93,18 @@ pub(super) fn try_unbroken(copy: &Copy) -> Result<()> {
     let sim = copy.build(&["build", "-p", "sim", "--bin", "sim"])?;
     let arguments = ["explore", "--seeds", UNBROKEN_WORLDS, "--no-shrink"];
     let mut command = copy.program(&sim, ".", arguments, 1);
-    match watch(&mut command, BUDGET, |_| None)? {
+    match watch(&mut command, UNBROKEN, |_| None)? {
         Ended::Exited(status, _) if status.success() => Ok(()),
         Ended::Exited(_, printed) => bail!("the unbroken copy: {}", printed.join("\n")),
         Ended::Enough(_) | Ended::TooLong => bail!("the unbroken copy takes too long"),
     }
 }
 
-/// Breaks the copy, and explores until a promise is broken.
+/// Breaks the copy, and explores until a promise is broken or the time is over.
 ///
 /// # Errors
 /// The copy cannot be written or its program not started.
-pub(super) fn hunt(copy: &Copy, mutant: &Mutant) -> Result<Hunt> {
+pub(super) fn hunt(copy: &Copy, mutant: &Mutant, time: Duration) -> Result<Hunt> {
     let hunt = |seconds, found, error| Hunt { mutant: mutant.name.clone(), seconds, found, error };
     copy.restore()?;
     if let Err(misfit) = copy.break_with(mutant) {
@@ -116,11 +116,11 @@ pub(super) fn hunt(copy: &Copy, mutant: &Mutant) -> Result<Hunt> {
     };
     let keep = copy.target.join("explored");
     let keep = keep.to_string_lossy();
-    let time = format!("{}s", BUDGET.as_secs());
-    let arguments = ["explore", "--for", &time, "--until-found", "--keep", &*keep];
+    let until = format!("{}s", time.as_secs());
+    let arguments = ["explore", "--for", &until, "--until-found", "--keep", &*keep];
     let mut command = copy.program(&sim, ".", arguments, 1);
     let started = Moment::now();
-    let ended = watch(&mut command, BUDGET + SHRINKING, |_| None)?;
+    let ended = watch(&mut command, time + SHRINKING, |_| None)?;
     let seconds = started.elapsed().as_secs();
     Ok(match ended {
         Ended::Exited(status, _) if status.success() => hunt(seconds, None, None),

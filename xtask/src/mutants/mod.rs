@@ -10,7 +10,9 @@ mod ladder;
 mod report;
 mod watch;
 
+use std::num::NonZeroU32;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -33,9 +35,17 @@ pub(crate) struct Options {
     /// Leave out the dearer checks.
     #[arg(long, value_name = "CHECK", default_value = "simulator", conflicts_with = "write")]
     up_to: Rung,
-    /// Explore with each until a promise is broken, ten minutes at most, instead of running the checks.
+    /// Explore with each until a promise is broken, instead of running the checks.
     #[arg(long, conflicts_with = "up_to")]
     by_exploration: bool,
+    /// For so many seconds at most.
+    #[arg(
+        long = "for",
+        value_name = "SECONDS",
+        default_value = "600",
+        requires = "by_exploration"
+    )]
+    seconds: NonZeroU32,
     /// Show the list, and do nothing.
     #[arg(long, conflicts_with_all = ["json", "write"])]
     list: bool,
@@ -101,10 +111,11 @@ fn explore(
 ) -> Result<ExitCode> {
     progress.set_message("the unbroken copy");
     exploration::try_unbroken(copy)?;
+    let time = Duration::from_secs(options.seconds.get().into());
     let mut hunts = Vec::new();
     for mutant in chosen {
         progress.set_message(mutant.name.clone());
-        let hunt = exploration::hunt(copy, mutant)?;
+        let hunt = exploration::hunt(copy, mutant, time)?;
         if progress.is_hidden() {
             eprintln!("{}", hunt.line());
         } else if !hunt.is_found() {
