@@ -376,7 +376,7 @@ fn replay(options: &Replay) -> anyhow::Result<bool> {
         replay::show::text(&replayed, &clocks, &account, options.trace)
     })?;
     if let Some(file) = &options.report {
-        let story = replay::page::story(&replayed, &clocks, &account);
+        let story = replay::page::story(&replayed, &clocks, &account, &key);
         std::fs::write(file, page::html(&story))
             .with_context(|| format!("cannot write {}", file.display()))?;
     }

@@ -145,8 +145,8 @@ fn records_of_machines_whose_clocks_differ_are_put_on_one_clock_by_their_datagra
     let text = "title = \"a failover\"\nnodes = 3\nvips = 6\nduration = \"30s\"\n\
         [node.b]\ndrift = \"+400ppm\"\n[node.c]\ndrift = \"-300ppm\"\n\
         [[step]]\nat = \"20s\"\npower_loss = \"c\"\n";
-    let story = story("failover", text);
-    let (outcome, records) = world::run_recorded(&story, 3);
+    let this = story("failover", text);
+    let (outcome, records) = world::run_recorded(&this, 3);
     let mut replayed = replays(records);
     // The clock of the first one counts; that of a is right.
     replayed.sort_by(|one, other| one.header.node.cmp(&other.header.node));
@@ -190,7 +190,7 @@ fn records_of_machines_whose_clocks_differ_are_put_on_one_clock_by_their_datagra
     assert!(text.contains("the record of c ends: it is cut off"), "{text}");
     assert!(text.contains("c, start") && text.contains("the same outputs"), "{text}");
 
-    let story = sim::replay::page::story(&replayed, &clocks, &account);
+    let story = sim::replay::page::story(&replayed, &clocks, &account, &ClusterKey(world::KEY));
     let states: Vec<_> = story.nodes[2].states.iter().map(|span| span.state.as_str()).collect();
     assert_eq!(states.last(), Some(&"killed"), "{states:?}");
     let taken_over = story.vips.iter().filter(|vip| vip.held.iter().any(|span| span.node == 2));
@@ -201,4 +201,53 @@ fn records_of_machines_whose_clocks_differ_are_put_on_one_clock_by_their_datagra
     }
     let page = sim::page::html(&story);
     assert!(page.contains("what 3 records tell"));
+    assert!(page.contains("no VIP held twice, as far as recorded"));
+
+    let truth = world::run(&this, 3, true);
+    let truth = sim::story::build::story(&this, &truth);
+    assert_eq!(arrived(&story, account.begins), arrived(&truth, Duration::ZERO));
+    let after = |m: &&sim::story::Message| m.5 == 1 || m.6.contains("nobody was running there");
+    let in_vain: Vec<_> = story.messages.sent.iter().filter(after).collect();
+    let loss_of_c = 20_000_000 - u64::try_from(account.begins.as_micros()).unwrap_or(0);
+    assert!(in_vain.len() > 10, "{}", in_vain.len());
+    // Or before the other one was started.
+    let wrong = in_vain.iter().find(|m| m.0 > 100_000 && (m.3 != 2 || m.0 + 10_000 < loss_of_c));
+    assert_eq!(wrong, None);
+}
+
+/// How many datagrams of each kind came from one machine to another, of those that were sent while all were there.
+fn arrived(
+    story: &sim::story::Story,
+    begins: Duration,
+) -> std::collections::BTreeMap<(usize, usize, &str), usize> {
+    let mut counts = std::collections::BTreeMap::new();
+    for message in &story.messages.sent {
+        let (at, from, to) = (message.0, message.2, message.3);
+        let at = begins + Duration::from_micros(at);
+        let heard = message.5 == 0 && !message.6.contains("nobody was running there");
+        // Clocks are told apart within a millisecond or so; nothing is sent then.
+        if at < Duration::from_micros(19_050_500) && heard && from < 3 && to < 3 {
+            *counts.entry((from, to, story.messages.kinds[message.4].as_str())).or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_vip_that_two_recorded_machines_held_is_told_with_what_each_knew() {
+    let text = "title = \"two parts\"\nnodes = 3\nvips = 6\nduration = \"20s\"\npolicies = [\"component\"]\n\
+        [[step]]\nat = \"8s\"\npartition = [[\"a\"], [\"b\", \"c\"]]\n[[step]]\nat = \"12s\"\nheal = \"all\"\n";
+    let story = story("two-parts", text).under(Partition::Component);
+    let (_, records) = world::run_recorded(&story, 3);
+    let replayed = replays(records);
+    let clocks = Clocks::compare(&replayed);
+    let account = Account::merge(&replayed, &clocks).unwrap();
+    let key = ClusterKey(world::KEY);
+    let told = sim::replay::page::story(&replayed, &clocks, &account, &key);
+
+    assert!(!account.overlaps.is_empty());
+    assert_eq!(told.account.broken, account.overlaps.len());
+    let headline = &told.account.headline;
+    assert!(headline.contains("lease") && headline.contains("because"), "{headline}");
+    assert!(sim::page::html(&told).contains("findings</span>"), "{headline}");
 }

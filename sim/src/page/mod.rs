@@ -37,7 +37,7 @@ pub fn html(story: &Story) -> String {
     Page::new(TEMPLATE)
         .text("title", &story.title)
         .markup("style", STYLE)
-        .markup("verdict", &verdict(account.broken))
+        .markup("verdict", &badge(story))
         .markup("about", &paragraphs(&story.about))
         .markup("facts", &facts(story))
         .markup("headline", &sentence_markup(&account.headline, account.at))
@@ -47,6 +47,16 @@ pub fn html(story: &Story) -> String {
         .markup("data", &markup::inert(&data))
         .markup("scripts", &SCRIPTS.concat())
         .finish()
+}
+
+fn badge(story: &Story) -> String {
+    match &story.verdict {
+        Some(words) => {
+            let class = if story.account.broken == 0 { "good" } else { "bad" };
+            format!("<span class=\"verdict {class}\">{}</span>", escape(words))
+        }
+        None => verdict(story.account.broken),
+    }
 }
 
 fn verdict(broken: usize) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wackamole_protocol::time::Instant;
 
-use super::{Fingerprint, Replayed};
+use super::{Fingerprint, Replayed, fingerprint};
 
 /// Clocks drift: for each so many nanoseconds the difference is worked out anew.
 const WINDOW: i128 = 10_000_000_000;
@@ -50,7 +50,9 @@ impl Clocks {
         let mut clocks: Vec<OneClock> = records.iter().map(clock).collect();
         let sent: Vec<BTreeMap<Fingerprint, Instant>> = records
             .iter()
-            .map(|record| record.sent.iter().rev().map(|&(at, which)| (which, at)).collect())
+            .map(|record| {
+                record.sent.iter().rev().map(|sent| (fingerprint(&sent.bytes), sent.at)).collect()
+            })
             .collect();
         // From the first record to those that it has talked to, and on from them.
         let mut known = vec![0];

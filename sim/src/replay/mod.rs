@@ -7,6 +7,7 @@ pub mod clocks;
 pub mod load;
 pub mod page;
 pub mod show;
+mod wires;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,6 +19,7 @@ use wackamole::env::{Action, AddressEvent, Lease};
 use wackamole::record::{Entries, Entry, Finish, Header, ReadError, Record};
 use wackamole_protocol::config::ClusterKey;
 use wackamole_protocol::event::Event;
+use wackamole_protocol::group::Destination;
 use wackamole_protocol::time::Instant;
 use wackamole_protocol::vip::VipId;
 
@@ -43,6 +45,17 @@ pub enum Happening {
 /// A datagram as one of both ends knows it: length and check sum tell which one it is.
 pub type Fingerprint = (u32, u32);
 
+/// A datagram that a daemon sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// When, on its machine's clock.
+    pub at: Instant,
+    /// Where to.
+    pub to: Destination,
+    /// The bytes.
+    pub bytes: Box<[u8]>,
+}
+
 /// What came of a record.
 #[derive(Debug)]
 pub struct Replayed {
@@ -65,7 +78,7 @@ pub struct Replayed {
     /// What the wall clock showed, in microseconds since 1970.
     pub wall_clock: Vec<(Instant, u64)>,
     /// Datagrams that left.
-    pub sent: Vec<(Instant, Fingerprint)>,
+    pub sent: Vec<Sent>,
     /// Datagrams that came.
     pub received: Vec<(Instant, Fingerprint)>,
 }
@@ -242,8 +255,9 @@ impl Feed {
     fn note(&mut self, effect: Effect) {
         match effect {
             Effect::Event(event) => self.happened(Happening::Event(event)),
-            Effect::Transmit { datagram, .. } => {
-                self.replayed.sent.push((self.now, fingerprint(&datagram)));
+            Effect::Transmit { to, datagram } => {
+                let bytes = datagram.into_boxed_slice();
+                self.replayed.sent.push(Sent { at: self.now, to, bytes });
             }
             Effect::Submit(work) => {
                 match &work.action {
@@ -263,7 +277,7 @@ impl Feed {
     }
 }
 
-fn fingerprint(datagram: &[u8]) -> Fingerprint {
+pub(crate) fn fingerprint(datagram: &[u8]) -> Fingerprint {
     (u32::try_from(datagram.len()).unwrap_or(u32::MAX), crc32fast::hash(datagram))
 }
 

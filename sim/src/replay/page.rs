@@ -9,10 +9,11 @@ use wackamole::record::{End, Finish};
 use wackamole_protocol::config::ClusterKey;
 use wackamole_protocol::id::NodeId;
 use wackamole_protocol::time::Instant;
+use wackamole_protocol::wire::Codec;
 
 use super::account::Account;
 use super::clocks::Clocks;
-use super::{Happening, Replayed, show};
+use super::{Happening, Replayed, show, wires};
 use crate::check::Measurements;
 use crate::chronicle::{Chronicle, Doing, State};
 use crate::journal::{Entry, What};
@@ -25,7 +26,9 @@ use crate::world::Outcome;
 const SILENT: Duration = Duration::from_secs(2);
 
 /// Tells the account as a story.
-pub fn story(records: &[Replayed], clocks: &Clocks, account: &Account) -> Story {
+///
+/// `key` is the one with which the recorded cluster sealed its datagrams.
+pub fn story(records: &[Replayed], clocks: &Clocks, account: &Account, key: &ClusterKey) -> Story {
     let mut scenario = account.scenario.clone();
     scenario.clients.clear();
     for node in &mut scenario.nodes {
@@ -39,6 +42,20 @@ pub fn story(records: &[Replayed], clocks: &Clocks, account: &Account) -> Story 
         };
         entries.push(Entry { at: account.end, what: What::Violation { check: "replay", text } });
     }
+    for overlap in &account.overlaps {
+        let lasted = overlap.to.saturating_sub(overlap.from);
+        if lasted > disagreement(records, clocks, account, overlap.nodes) {
+            let vip = scenario.vips[overlap.vip].vip.name();
+            let [x, y] = overlap.nodes.map(|node| &scenario.nodes[node].name);
+            let text = format!("{vip} was held by {x} and {y} for {}", duration_text(lasted));
+            entries.push(Entry {
+                at: overlap.from,
+                what: What::Violation { check: "exclusivity", text },
+            });
+        }
+    }
+    entries.extend(wires::datagrams(records, clocks, account));
+    entries.sort_by_key(|entry| entry.at);
     let outcome = Outcome {
         seed: 0,
         entries,
@@ -47,14 +64,36 @@ pub fn story(records: &[Replayed], clocks: &Clocks, account: &Account) -> Story 
         measurements: Measurements::default(),
         simulated: account.end,
     };
-    let mut story = build::story(&scenario, &outcome);
+    let codec = Codec::new(key, &records[0].header.config(key.clone()).cluster);
+    let mut story = build::sealed_with(&scenario, &outcome, &codec);
     story.title = format!("what {} records tell", records.len());
     story.about = "Recorded by real daemons and done again. What clients saw, and what guardians and gates did, is not in \
         records; a VIP counts as held until its daemon released it or its record ends."
         .to_owned();
+    story.verdict = Some(match story.account.broken {
+        0 => "no VIP held twice, as far as recorded".to_owned(),
+        1 => "1 finding".to_owned(),
+        many => format!("{many} findings"),
+    });
     story.facts = facts(records, account);
     story.reproduce = None;
     story
+}
+
+/// By how much the clocks of two machines may disagree about what was at the same time. What only their wall clocks say is
+/// believed: nothing better is known.
+fn disagreement(
+    records: &[Replayed],
+    clocks: &Clocks,
+    account: &Account,
+    nodes: [usize; 2],
+) -> Duration {
+    let of = |node: usize| {
+        let name = &account.scenario.nodes[node].name;
+        let theirs = (0..records.len()).filter(|&index| records[index].header.node == *name);
+        theirs.filter_map(|index| clocks.reading(index).within).max().unwrap_or_default()
+    };
+    nodes.map(of).iter().sum()
 }
 
 fn chronicle(records: &[Replayed], clocks: &Clocks, account: &Account) -> Chronicle {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use wackamole_protocol::config::ClusterKey;
 use wackamole_protocol::id::NodeId;
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
+use wackamole_protocol::wire::Codec;
 
 use super::{Account, Fact, Micros, Story, events, holdings, lanes, messages};
 use crate::account;
@@ -13,7 +15,7 @@ use crate::journal::{Entry, What};
 use crate::report;
 use crate::scenario::text::duration_text;
 use crate::scenario::{Scenario, policy_word};
-use crate::world::Outcome;
+use crate::world::{CLUSTER, KEY, Outcome};
 
 /// A run and what its ids stand for.
 pub(super) struct Source<'a> {
@@ -21,6 +23,8 @@ pub(super) struct Source<'a> {
     pub(super) outcome: &'a Outcome,
     /// The journal without datagrams.
     pub(super) entries: Vec<&'a Entry>,
+    /// With whose key its datagrams are sealed.
+    pub(super) codec: &'a Codec,
     /// The chronicle without leases.
     pub(super) changes: Vec<&'a Change>,
     nodes: BTreeMap<NodeId, usize>,
@@ -28,7 +32,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(scenario: &'a Scenario, outcome: &'a Outcome) -> Self {
+    pub(super) fn new(scenario: &'a Scenario, outcome: &'a Outcome, codec: &'a Codec) -> Self {
         let nodes = scenario.nodes.iter().enumerate();
         let vips = scenario.vips.iter().enumerate();
         let entries = outcome.entries.iter();
@@ -36,6 +40,7 @@ impl<'a> Source<'a> {
         Self {
             scenario,
             outcome,
+            codec,
             entries: entries.filter(|e| !matches!(e.what, What::Datagram { .. })).collect(),
             changes: changes.filter(|c| !matches!(c.to, State::Lease { .. })).collect(),
             nodes: nodes.map(|(index, node)| (NodeId::from_name(&node.name), index)).collect(),
@@ -63,11 +68,17 @@ pub fn micros(time: Duration) -> Micros {
 
 /// Tells a simulated run.
 pub fn story(scenario: &Scenario, outcome: &Outcome) -> Story {
-    let source = Source::new(scenario, outcome);
+    sealed_with(scenario, outcome, &Codec::new(&ClusterKey(KEY), CLUSTER))
+}
+
+/// Tells a run whose datagrams were sealed by whoever else.
+pub fn sealed_with(scenario: &Scenario, outcome: &Outcome, codec: &Codec) -> Story {
+    let source = Source::new(scenario, outcome, codec);
     let mut story = Story {
         title: scenario.title.clone(),
         about: scenario.story.trim().to_owned(),
         facts: facts(scenario, outcome),
+        verdict: None,
         reproduce: Some(report::reproduce(scenario, outcome.seed)),
         end: source.end(),
         drift_allowed_ppm: scenario.safety.drift_ppm,

@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use wackamole_protocol::config::ClusterKey;
 use wackamole_protocol::group::message_kind;
-use wackamole_protocol::wire::Codec;
+use wackamole_protocol::id::ViewId;
 use wackamole_protocol::wire::message::Body;
 
 use super::build::{Source, micros};
 use super::{Message, Messages, Micros, lanes};
 use crate::journal::What;
-use crate::world::{CLUSTER, KEY};
 
 /// At most so many are kept.
 const KEPT_MAX: usize = 40_000;
@@ -25,14 +23,16 @@ const CHATTER: usize = 4;
 
 /// All datagrams that were recorded, or as many as a page can carry.
 pub(super) fn messages(source: &Source<'_>) -> Messages {
-    let codec = Codec::new(&ClusterKey(KEY), CLUSTER);
     let names = lanes::names(source);
     let mut sent = Vec::new();
     for entry in &source.outcome.entries {
         let What::Datagram { from, to, bytes, sent: left, arrives, fate } = &entry.what else {
             continue;
         };
-        let (kind, text) = match codec.open(bytes) {
+        let (kind, text) = match source.codec.open(bytes) {
+            Ok((_, Body::Heartbeat(heartbeat))) if heartbeat.view == ViewId::NONE => {
+                (4, "in no view".to_owned())
+            }
             Ok((_, Body::Heartbeat(heartbeat))) => {
                 (4, format!("in view {}", names.view(heartbeat.view)))
             }

@@ -27,6 +27,9 @@ pub struct Story {
     /// Where it comes from and under which settings, each with a name.
     #[serde(default)]
     pub facts: Vec<Fact>,
+    /// What came of it in a few words, if that is not whether promises were kept.
+    #[serde(default)]
+    pub verdict: Option<String>,
     /// The command that shows the run again, if there is one.
     #[serde(default)]
     pub reproduce: Option<String>,
