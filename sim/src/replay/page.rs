@@ -70,6 +70,11 @@ pub fn story(records: &[Replayed], clocks: &Clocks, account: &Account, key: &Clu
     story.about = "Recorded by real daemons and done again. What clients saw, and what guardians and gates did, is not in \
         records; a VIP counts as held until its daemon released it or its record ends."
         .to_owned();
+    for standing in &mut story.account.standings {
+        for unknown in [&mut standing.guardian, &mut standing.gate] {
+            "not recorded".clone_into(unknown);
+        }
+    }
     story.verdict = Some(match story.account.broken {
         0 => "no VIP held twice, as far as recorded".to_owned(),
         1 => "1 finding".to_owned(),
