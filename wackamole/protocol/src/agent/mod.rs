@@ -240,10 +240,8 @@ impl Agent {
         }
         slot.local = Local::Absent;
         slot.error = None;
-        // Whoever does not hear its segment does not know who takes what it lets go, and what it once found there says nothing
-        // any more.
+        // Whoever does not hear its segment does not know who takes what it lets go.
         slot.let_go = has_view && slot.other_holders.is_empty() && slot.unservable.is_none();
-        slot.cleared &= slot.unservable.is_none();
         slot.free = slot.let_go && nobody_is_away;
         let next = slot.owner.filter(|&owner| owner != self.me);
         // Still its owner, it lets go because it cannot serve: how it once got the VIP is not why.

@@ -32,10 +32,32 @@ pub(super) struct Accepted {
     pub(super) ballot: ViewId,
     pub(super) members: BTreeMap<NodeId, Incarnation>,
     pub(super) at: Instant,
-    /// When we sent the latest that each member had echoed by then.
-    pub(super) echoed: BTreeMap<NodeId, Instant>,
+    /// It was proposed no earlier than this.
+    pub(super) proposed_since: Option<Instant>,
+    /// For how long its proposer promises.
+    pub(super) promise: Duration,
+    /// The latest datagram that we had heard of each other member when we accepted, by its number.
+    heard: BTreeMap<NodeId, u64>,
     /// Not installed yet: the agent acquires nothing.
     pub(super) awaits_install: bool,
+}
+
+/// A ballot about to be accepted.
+pub(super) struct Accepting {
+    pub(super) ballot: ViewId,
+    pub(super) members: BTreeMap<NodeId, Incarnation>,
+    /// For how long its proposer promises.
+    pub(super) promise: Duration,
+    /// It was proposed no earlier than this.
+    pub(super) proposed_since: Option<Instant>,
+}
+
+/// A ballot that was accepted before the highest one, and not installed here.
+#[derive(Clone, Debug)]
+pub(super) struct EarlierAccept {
+    members: BTreeMap<NodeId, Incarnation>,
+    /// Nobody installs it from then on, if nobody has.
+    until: Instant,
 }
 
 /// This node's own attempt.
@@ -44,6 +66,8 @@ pub(super) struct Proposal {
     pub(super) ballot: ViewId,
     members: BTreeMap<NodeId, Incarnation>,
     states: BTreeMap<NodeId, Vec<u8>>,
+    /// Whom each member had heard when it accepted.
+    heard: BTreeMap<NodeId, BTreeMap<NodeId, u64>>,
     /// The shortest promise told so far.
     promise_us: u32,
     /// The view may hold VIPs.
@@ -57,6 +81,9 @@ struct Offer {
     ballot: ViewId,
     members: BTreeMap<NodeId, Incarnation>,
     digest: u64,
+    promise: Duration,
+    /// The latest datagram of ours that the proposer had heard.
+    heard: Option<u64>,
     claim: Option<Claim>,
 }
 
@@ -93,7 +120,16 @@ pub(super) struct Deferred {
 /// What goes with an install.
 struct Standing {
     promise_us: u32,
+    /// The latest of our datagrams that each other member had heard when it accepted.
+    heard: BTreeMap<NodeId, u64>,
     primary: bool,
+}
+
+/// What a member tells with its accept.
+struct Ayes {
+    promise_us: u32,
+    heard: BTreeMap<NodeId, u64>,
+    state: Vec<u8>,
 }
 
 /// What to do with a proposal.
@@ -115,30 +151,35 @@ impl Group {
 
     pub(super) fn handle_message(&mut self, from: NodeId, message: GroupMessage, now: Instant) {
         match message {
-            GroupMessage::Propose { ballot, members, digest, claim } => {
+            GroupMessage::Propose { ballot, members, digest, promise_us, heard, claim } => {
                 let members: BTreeMap<NodeId, Incarnation> = members.into_iter().collect();
                 self.epoch = self.epoch.max(ballot.epoch);
                 if ballot.coordinator == from {
                     if let Some(claim) = &claim {
                         self.learn_record(from, Some(claim.record.clone()), now);
                     }
-                    self.handle_propose(Offer { from, ballot, members, digest, claim }, now);
+                    let promise = Duration::from_micros(promise_us.into());
+                    let heard = heard.into_iter().find(|(id, _)| *id == self.me).map(|(_, n)| n);
+                    let offer = Offer { from, ballot, members, digest, promise, heard, claim };
+                    self.handle_propose(offer, now);
                 }
             }
-            GroupMessage::Accept { ballot, promise_us, record, state } => {
+            GroupMessage::Accept { ballot, promise_us, heard, record, state } => {
                 if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot == ballot) {
                     self.count_vote(from, record.as_ref());
                 }
                 self.learn_record(from, record, now);
-                self.handle_accept(from, ballot, promise_us, state);
+                let heard = heard.into_iter().collect();
+                self.handle_accept(from, ballot, Ayes { promise_us, heard, state });
             }
             GroupMessage::Refuse { ballot, highest, why, record } => {
                 self.learn_record(from, record, now);
                 self.handle_refuse(from, ballot, highest, why, now);
             }
-            GroupMessage::Install { view, members, promise_us, primary, decision } => {
+            GroupMessage::Install { view, members, promise_us, heard, primary, decision } => {
                 if view.coordinator == from {
-                    let standing = Standing { promise_us, primary };
+                    let heard = heard.into_iter().collect();
+                    let standing = Standing { promise_us, heard, primary };
                     self.install(view, members.into_iter().collect(), standing, decision, now);
                 }
             }
@@ -167,13 +208,23 @@ impl Group {
             ballot,
             members: members.clone(),
             states: BTreeMap::new(),
+            heard: BTreeMap::new(),
             promise_us: u32::MAX,
             primary,
         });
         let keys: Vec<MemberKey> = members.iter().map(|(&id, &i)| (id, i)).collect();
-        let message = GroupMessage::Propose { ballot, members: keys, digest: self.digest, claim };
+        let promise = self.timing.failure_timeout;
+        let message = GroupMessage::Propose {
+            ballot,
+            members: keys,
+            digest: self.digest,
+            promise_us: micros(promise),
+            heard: self.heard_of(&members).into_iter().collect(),
+            claim,
+        };
         self.send_to_members(&members, &message, now);
-        self.accept(ballot, members, self.digest, now);
+        let proposed_since = Some(now);
+        self.accept(Accepting { ballot, members, promise, proposed_since }, self.digest, now);
         self.attempt_at = Some(now + self.timing.failure_timeout);
     }
 
@@ -199,19 +250,27 @@ impl Group {
         }
     }
 
-    fn accept(
-        &mut self,
-        ballot: ViewId,
-        members: BTreeMap<NodeId, Incarnation>,
-        digest: u64,
-        now: Instant,
-    ) {
+    /// The latest datagram of each of the others for which a promise to it counts, by its number.
+    pub(super) fn heard_of(
+        &self,
+        members: &BTreeMap<NodeId, Incarnation>,
+    ) -> BTreeMap<NodeId, u64> {
+        members
+            .keys()
+            .filter_map(|&id| Some((id, self.peers.get(&id)?.backed_sequence())))
+            .collect()
+    }
+
+    fn accept(&mut self, accepting: Accepting, digest: u64, now: Instant) {
+        let Accepting { ballot, members, promise, proposed_since } = accepting;
         if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot < ballot) {
             self.drop_proposal();
         }
-        let echoed =
-            members.keys().filter_map(|&id| Some((id, self.peers.get(&id)?.echoed_at?))).collect();
-        let accepted = Accepted { ballot, members, at: now, echoed, awaits_install: true };
+        self.remember_earlier_accept(now);
+        let heard = self.heard_of(&members);
+        let awaits_install = true;
+        let accepted =
+            Accepted { ballot, members, at: now, proposed_since, promise, heard, awaits_install };
         self.note_vote(&accepted);
         self.accepted = Some(accepted);
         self.wanted_since = Some(now);
@@ -230,28 +289,39 @@ impl Group {
             return;
         }
         let promise_us = micros(self.timing.failure_timeout);
+        let heard = self.accepted.as_ref().map(|a| a.heard.clone()).unwrap_or_default();
         if ballot.coordinator == self.me {
             self.count_vote(self.me, None);
-            self.handle_accept(self.me, ballot, promise_us, state);
+            self.handle_accept(self.me, ballot, Ayes { promise_us, heard, state });
         } else {
             let record = self.told_record();
-            let accept = GroupMessage::Accept { ballot, promise_us, record, state };
+            let heard = heard.into_iter().collect();
+            let accept = GroupMessage::Accept { ballot, promise_us, heard, record, state };
             self.send_message(ballot.coordinator, &accept, now);
         }
     }
 
     fn handle_propose(&mut self, offer: Offer, now: Instant) {
         let ballot = offer.ballot;
+        let proposed_since = offer.heard.and_then(|sequence| self.sent_at(sequence));
+        let accepting = Accepting {
+            ballot,
+            members: offer.members.clone(),
+            promise: offer.promise,
+            proposed_since,
+        };
         let mut answer = self.answer(ballot, &offer.members, now);
-        if let (Answer::Accept, Some(claim)) = (&answer, &offer.claim)
-            && !self.vote_for(ballot, &offer.members, claim)
-        {
-            answer = Answer::Refuse(Refusal::Votes);
+        if let (Answer::Accept, Some(claim)) = (&answer, &offer.claim) {
+            if self.would_cost_the_lease(&accepting, now) {
+                answer = Answer::Refuse(Refusal::Unheard);
+            } else if !self.vote_for(ballot, &offer.members, claim) {
+                answer = Answer::Refuse(Refusal::Votes);
+            }
         }
         match answer {
             Answer::Accept => {
                 self.deferred = None;
-                self.accept(ballot, offer.members, offer.digest, now);
+                self.accept(accepting, offer.digest, now);
             }
             Answer::Wait(debt) => {
                 if self.deferred.as_ref().is_none_or(|deferred| deferred.offer.ballot < ballot) {
@@ -283,9 +353,14 @@ impl Group {
         if members.get(&self.me) != Some(&self.incarnation) {
             return Answer::Refuse(Refusal::NotMe);
         }
+        // Whatever our own loop missed: what a member is promised with this counts from when it was heard, or from when we ceased to
+        // renew it. As long as less than half of it is left to one of them, the others would count on more than there is.
+        let half = self.timing.failure_timeout / 2;
         let heard = |id: &NodeId, incarnation: &Incarnation| {
             self.peers.get(id).is_some_and(|peer| {
-                peer.incarnation == Some(*incarnation) && peer.is_heard(&self.timing, now)
+                peer.incarnation == Some(*incarnation)
+                    && peer.is_heard(&self.timing, now)
+                    && peer.debt(&self.timing, now) > half
             })
         };
         if members.iter().any(|(id, i)| *id != self.me && !heard(id, i)) {
@@ -330,6 +405,37 @@ impl Group {
                 || members.len() == best.len() && ranks(members) <= ranks(&best))
     }
 
+    /// The ballot that was the highest until now may be installed by others yet, with our accept.
+    fn remember_earlier_accept(&mut self, now: Instant) {
+        self.earlier_accepts.retain(|earlier| now < earlier.until);
+        let Some(earlier) = self.accepted.take_if(|accepted| accepted.awaits_install) else {
+            return;
+        };
+        if earlier.ballot.coordinator == self.me {
+            return; // given up with this
+        }
+        let until = earlier.at + self.timing.failure_timeout.max(earlier.promise);
+        match self.earlier_accepts.iter_mut().find(|known| known.members == earlier.members) {
+            Some(known) => known.until = known.until.max(until),
+            None => {
+                self.earlier_accepts.push(EarlierAccept { members: earlier.members, until });
+            }
+        }
+    }
+
+    /// Whether a view without this start of a peer may yet be installed with an accept of ours. As long as that is so an echo must
+    /// promise the peer nothing: another member may be keeping a promise to it until then, and from then on ours would stand in
+    /// for that one, although both of us have agreed to go on without it.
+    pub(super) fn may_go_on_without(
+        &self,
+        id: NodeId,
+        incarnation: Incarnation,
+        now: Instant,
+    ) -> bool {
+        let mut earlier = self.earlier_accepts.iter().filter(|earlier| now < earlier.until);
+        earlier.any(|earlier| earlier.members.get(&id) != Some(&incarnation))
+    }
+
     /// Looks again at a proposal whose obstacle may be gone.
     pub(super) fn revisit_deferred(&mut self, now: Instant) {
         if let Some(deferred) = self.deferred.take_if(|deferred| now >= deferred.until) {
@@ -337,12 +443,14 @@ impl Group {
         }
     }
 
-    fn handle_accept(&mut self, from: NodeId, ballot: ViewId, promise_us: u32, state: Vec<u8>) {
+    fn handle_accept(&mut self, from: NodeId, ballot: ViewId, ayes: Ayes) {
+        let Ayes { promise_us, heard, state } = ayes;
         let Some(proposal) = &mut self.proposal else { return };
         if proposal.ballot != ballot || !proposal.members.contains_key(&from) {
             return;
         }
         proposal.states.insert(from, state);
+        proposal.heard.insert(from, heard);
         proposal.promise_us = proposal.promise_us.min(promise_us);
         if proposal.states.len() == proposal.members.len() {
             let states = core::mem::take(&mut proposal.states);
@@ -453,15 +561,27 @@ impl Group {
             return;
         }
         self.proposal = None;
-        let standing = Standing { promise_us: proposal.promise_us, primary: proposal.primary };
-        let message = GroupMessage::Install {
-            view: ballot,
-            members: proposal.members.iter().map(|(&id, &i)| (id, i)).collect(),
-            promise_us: standing.promise_us,
-            primary: standing.primary,
-            decision: decision.clone(),
+        let heard_of = |member: NodeId| -> BTreeMap<NodeId, u64> {
+            let heard = proposal.heard.iter();
+            heard.filter_map(|(&id, theirs)| Some((id, *theirs.get(&member)?))).collect()
         };
-        self.send_to_members(&proposal.members, &message, now);
+        let others = proposal.members.keys().copied().filter(|&id| id != self.me);
+        for id in others.collect::<Vec<_>>() {
+            let message = GroupMessage::Install {
+                view: ballot,
+                members: proposal.members.iter().map(|(&id, &i)| (id, i)).collect(),
+                promise_us: proposal.promise_us,
+                heard: heard_of(id).into_iter().collect(),
+                primary: proposal.primary,
+                decision: decision.clone(),
+            };
+            self.send_message(id, &message, now);
+        }
+        let standing = Standing {
+            promise_us: proposal.promise_us,
+            heard: heard_of(self.me),
+            primary: proposal.primary,
+        };
         self.install(ballot, proposal.members, standing, decision, now);
     }
 
@@ -478,7 +598,7 @@ impl Group {
         &mut self,
         view: ViewId,
         members: BTreeMap<NodeId, Incarnation>,
-        Standing { promise_us, primary }: Standing,
+        Standing { promise_us, heard, primary }: Standing,
         decision: Vec<u8>,
         now: Instant,
     ) {
@@ -498,9 +618,10 @@ impl Group {
             .filter(|id| self.peers.get(id).is_some_and(|peer| peer.has_left()))
             .copied()
             .collect();
-        let echoed = core::mem::take(&mut accepted.echoed);
         let promise = self.shortened(promise);
-        let owed_until = echoed.into_iter().map(|(id, at)| (id, at + promise)).collect();
+        let heard = heard.into_iter().filter(|(id, _)| members.contains_key(id));
+        let owed_until =
+            heard.filter_map(|(id, n)| Some((id, self.sent_at(n)? + promise))).collect();
         let primary = primary && self.note_formed(view);
         self.view = Some(InstalledView {
             id: view,
@@ -511,6 +632,7 @@ impl Group {
         });
         // Every earlier vote was known to this view's coordinator, or it would have been refused.
         self.voted.clear();
+        self.earlier_accepts.clear();
         self.renew_lease(now);
         self.wanted_since = None;
         self.held_off = None;

@@ -64,7 +64,7 @@ impl Group {
             if members.get(&id) != Some(&incarnation)
                 && let Some(peer) = self.peers.get_mut(&id)
             {
-                peer.frozen_at.get_or_insert(now);
+                peer.freeze(now);
                 peer.given_up_at = Some(now);
             }
         }

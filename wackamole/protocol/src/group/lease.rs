@@ -4,11 +4,14 @@
 //! heard that, and it heard it no earlier than `t`. So the promise lasts at least until `t` + length × (1 − drift) on our
 //! clock. Whatever becomes of this process, the fences see to it that nothing is answered from here past the end.
 
+use std::collections::BTreeMap;
+
 use crate::config::Partition;
 use crate::event::LinkState;
+use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Duration, Instant};
 
-use super::agreement::Accepted;
+use super::agreement::{Accepted, Accepting};
 use super::peer::Peer;
 use super::{Group, InstalledView};
 
@@ -129,19 +132,55 @@ impl Group {
         voted.fold(self.lease_of_a_primary(view, now), Instant::min)
     }
 
-    /// Remembers a primary view that was accepted. Its members have promised from their accepts on, and had heard by then what
-    /// they have echoed.
+    /// Remembers a primary view that was accepted.
     pub(super) fn note_vote(&mut self, accepted: &Accepted) {
         if self.is_vote(accepted.ballot) {
-            let promise = self.whole_promise();
+            let Accepted { ballot, members, promise, proposed_since, at, .. } = accepted;
+            let owed_until = self.owed_if_installed(*ballot, members, *promise, *proposed_since);
             self.voted.push(InstalledView {
-                id: accepted.ballot,
-                members: accepted.members.clone(),
-                at: accepted.at,
+                id: *ballot,
+                members: members.clone(),
+                at: *at,
                 primary: true,
-                owed_until: accepted.echoed.iter().map(|(&id, &at)| (id, at + promise)).collect(),
+                owed_until,
             });
         }
+    }
+
+    /// What the members of a view that we accept owe us if they accept it as well. Its proposer had heard what it says. The
+    /// others accept after it was proposed, and have heard us then for no longer than half of their promises ago.
+    fn owed_if_installed(
+        &self,
+        ballot: ViewId,
+        members: &BTreeMap<NodeId, Incarnation>,
+        promise: Duration,
+        proposed_since: Option<Instant>,
+    ) -> BTreeMap<NodeId, Instant> {
+        let Some(since) = proposed_since else { return BTreeMap::new() };
+        let own = self.whole_promise().min(self.shortened(promise));
+        let owed = |&id: &NodeId| {
+            let told = self.peers.get(&id)?.promises;
+            let promise = own.min(told.unwrap_or(own));
+            let promise = if id == ballot.coordinator { promise } else { promise / 2 };
+            Some((id, since + promise))
+        };
+        members.keys().filter_map(owed).collect()
+    }
+
+    /// Whether a vote for this view would end the lease at once, or as good as that, for want of promises by those with whom we would be
+    /// in it. They are sure to promise more when they have heard us again.
+    pub(super) fn would_cost_the_lease(&self, offer: &Accepting, now: Instant) -> bool {
+        let Accepting { ballot, members, promise, proposed_since } = offer;
+        let Some(view) = self.view.as_ref().filter(|view| view.primary) else { return false };
+        let voted = InstalledView {
+            id: *ballot,
+            members: members.clone(),
+            at: now,
+            primary: true,
+            owed_until: self.owed_if_installed(*ballot, members, *promise, *proposed_since),
+        };
+        let enough = now + self.timing.heartbeat / 4 + self.safety.release_margin;
+        self.lease_of_a_primary(&voted, now) < enough.min(self.lease_of_a_lineage(view, now))
     }
 
     /// What is known never to have been installed by anybody binds nobody.

@@ -20,6 +20,10 @@ pub(crate) enum GroupMessage {
         members: Vec<MemberKey>,
         /// Fingerprint of the proposer's configuration, so that states can be told in its terms.
         digest: u64,
+        /// For how long the proposer promises not to leave another member out, in microseconds: its failure timeout.
+        promise_us: u32,
+        /// The latest datagram that the proposer has heard of each other member, by its number.
+        heard: Vec<(NodeId, u64)>,
         /// On what it founds its right to a primary view; nothing if the view would not be one.
         claim: Option<Claim>,
     },
@@ -29,6 +33,8 @@ pub(crate) enum GroupMessage {
         ballot: ViewId,
         /// For how long the member promises not to leave another one out, in microseconds: its failure timeout.
         promise_us: u32,
+        /// The latest datagram that the member had heard of each other one when it accepted, by its number.
+        heard: Vec<(NodeId, u64)>,
         /// The member's record of votes, under `partition = "quorum"`.
         record: Option<Record>,
         /// The agent's state, opaque here.
@@ -53,6 +59,8 @@ pub(crate) enum GroupMessage {
         members: Vec<MemberKey>,
         /// The shortest promise among them, in microseconds.
         promise_us: u32,
+        /// The latest datagram of the receiver that each other member had heard when it accepted, by its number.
+        heard: Vec<(NodeId, u64)>,
         /// It may hold VIPs.
         primary: bool,
         /// What the coordinator's agent decided, opaque here.

@@ -32,7 +32,7 @@ use crate::time::{Deadline, Duration, Instant};
 use crate::wire::message::{Body, Header, Heartbeat, PeerEcho};
 use crate::wire::{self, Codec};
 
-use agreement::{Accepted, Deferred, HeldOff, NotYet, Proposal};
+use agreement::{Accepted, Deferred, EarlierAccept, HeldOff, NotYet, Proposal};
 use message::GroupMessage;
 pub use message::message_kind;
 use peer::Peer;
@@ -166,6 +166,8 @@ pub struct Group {
     /// Members that have not been heard for half of the failure timeout, as told.
     suspects: BTreeSet<NodeId>,
     accepted: Option<Accepted>,
+    /// What was accepted before that since the last install.
+    earlier_accepts: Vec<EarlierAccept>,
     proposal: Option<Proposal>,
     deferred: Option<Deferred>,
     epoch: u64,
@@ -227,6 +229,7 @@ impl Group {
             voted: Vec::new(),
             suspects: BTreeSet::new(),
             accepted: None,
+            earlier_accepts: Vec::new(),
             proposal: None,
             deferred: None,
             epoch: u64::from(incarnation.counter()) * EPOCHS_PER_START,

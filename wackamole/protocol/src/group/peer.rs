@@ -43,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) echoed_at: Option<Instant>,
     /// The same, of those that came with a promise: what a lease may count on.
     pub(crate) promised_at: Option<Instant>,
+    /// How long each of its promises is by what it said last, on our clock at least.
+    pub(crate) promises: Option<Duration>,
     /// Until when the peer's promises last at least, by our clock.
     pub(crate) promised_until: Option<Instant>,
     /// Its promise ended while it was silent, and it has not made another: it speaks for nobody but itself, and whoever is
@@ -62,6 +64,8 @@ pub(crate) struct Peer {
     pub(crate) interval: Option<Duration>,
     /// We have refused to drop the peer and let our promise run out: it is not renewed past this instant.
     pub(crate) frozen_at: Option<Instant>,
+    /// The latest of its datagrams that had been heard then.
+    frozen_sequence: u64,
     /// When we last told somebody that it shall be dropped as soon as our promise is over.
     pub(crate) given_up_at: Option<Instant>,
     /// When to nudge a peer that owes us a sign of life.
@@ -96,6 +100,7 @@ impl Peer {
             late: Duration::ZERO,
             echoed_at: None,
             promised_at: None,
+            promises: None,
             promised_until: None,
             lapsed: false,
             row_at: None,
@@ -106,6 +111,7 @@ impl Peer {
             accepted: ViewId::NONE,
             interval: None,
             frozen_at: None,
+            frozen_sequence: 0,
             given_up_at: None,
             nudge_at: None,
             link_state: LinkState::Silent,
@@ -229,6 +235,18 @@ impl Peer {
         (state != LinkState::Silent || !self.has_left()).then_some(state)
     }
 
+    /// The promise to the peer is not renewed any more from now on.
+    pub(crate) fn freeze(&mut self, now: Instant) {
+        if self.frozen_at.is_none() {
+            (self.frozen_at, self.frozen_sequence) = (Some(now), self.sequence);
+        }
+    }
+
+    /// The latest datagram of the peer for which our promise to it counts.
+    pub(crate) fn backed_sequence(&self) -> u64 {
+        self.frozen_at.map_or(self.sequence, |_| self.frozen_sequence)
+    }
+
     /// How much of the promise to the peer is left: until then we accept no view without it.
     pub(crate) fn debt(&self, timing: &Timing, now: Instant) -> Duration {
         if self.has_left() {
@@ -284,6 +302,7 @@ impl Peer {
         self.row_at = Some(now);
         self.echoed_at = self.echoed_at.max(sent_at);
         if echo.promise_us > 0 {
+            self.promises = Some(promise);
             self.promised_at = self.promised_at.max(sent_at);
             self.promised_until = self.promised_until.max(sent_at.map(|at| at + promise));
         }

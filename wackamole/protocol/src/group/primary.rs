@@ -30,8 +30,8 @@ pub(super) struct Votes {
     accepted: Option<(u64, Formed)>,
     /// The agent's state for the ballot that was accepted, which waits for the disk.
     unsent: Option<(ViewId, Vec<u8>)>,
-    /// Our vote is given away, as soon as this ticket is on the disk.
-    giving: Option<u64>,
+    /// Our vote is given away as soon as this ticket is on the disk; then these are told.
+    giving: Option<(u64, BTreeSet<NodeId>)>,
     given: bool,
     /// A vote that came to us brought its former owner's promises with it, until then.
     inherited_until: Instant,
@@ -138,15 +138,10 @@ impl Group {
         // Whoever waited with a proposal may go on.
         self.dirty |= votes.saving.is_empty();
         let stored = votes.stored;
-        let mut told = None;
-        if votes.giving.take_if(|giving| *giving <= ticket).is_some() {
+        if let Some((_, concerned)) = votes.giving.take_if(|(giving, _)| *giving <= ticket) {
             votes.given = true;
-            told = Some(GroupMessage::Vote { record: votes.said() });
-        }
-        if let Some(message) = told {
-            let members = self.view.as_ref().map(|view| view.members.clone()).unwrap_or_default();
-            let me = self.me;
-            for id in members.into_keys().filter(|&id| id != me) {
+            let message = GroupMessage::Vote { record: votes.said() };
+            for id in concerned {
                 self.send_message(id, &message, now);
             }
         }
@@ -214,6 +209,12 @@ impl Group {
         if self.votes.as_mut().is_some_and(|votes| votes.record.overtake(me, ballot)) {
             self.save_record();
         }
+    }
+
+    /// Its vote is somebody else's, or will be: who inherits it learns that later than now, and is bound from then on for no longer than a
+    /// promise of now lasts.
+    pub(super) fn is_giving_its_vote(&self) -> bool {
+        self.votes.as_ref().is_some_and(|votes| votes.given || votes.giving.is_some())
     }
 
     /// Whether promises that came with a vote bind this node to somebody who is not among `members`.
@@ -289,7 +290,14 @@ impl Group {
         else {
             return false;
         };
-        attempt.form(&mut votes.record).is_ok()
+        match attempt.form(&mut votes.record) {
+            Ok(_) => true,
+            Err(attempt) => {
+                attempt.abandon(&mut votes.record);
+                self.save_record();
+                false
+            }
+        }
     }
 
     /// The proposal is given up, and an attempt with it: nobody will ever hear of its install. That is written at once: until
@@ -366,29 +374,35 @@ impl Group {
         vote::upholding(&formed, promising, &votes.record.proxies)
     }
 
-    /// Gives this node's vote away before it leaves. Returns whether that is done, or there is nothing to give.
+    /// Gives this node's vote away before it leaves, and tells whoever accepted an attempt of its own that nothing will come of that: it
+    /// would bind them until this node is back. Returns whether that is done, or there is nothing to give.
     pub(crate) fn give_vote(&mut self) -> bool {
         let me = self.me;
         let members: BTreeSet<NodeId> =
             self.view.iter().flat_map(|view| view.members.keys().copied()).collect();
-        let Some(votes) = &mut self.votes else { return true };
+        let Some(votes) = &self.votes else { return true };
         if votes.given {
             return true;
         }
         if votes.giving.is_some() {
             return false;
         }
+        let attempt = votes.attempt.iter().flat_map(|attempt| &attempt.formed().voters);
+        let asked: BTreeSet<NodeId> = attempt.copied().collect();
+        self.drop_proposal();
+        let Some(votes) = &mut self.votes else { return true };
         let heirs = votes.record.primary.as_ref().map_or(BTreeSet::new(), |primary| {
             let voters = primary.voters.iter().copied();
             voters.filter(|voter| *voter != me && members.contains(voter)).collect()
         });
-        let Some(record) = vote::leave(&votes.record, me, &heirs) else {
+        let left = vote::leave(&votes.record, me, &heirs);
+        if left.is_none() && asked.is_empty() {
             votes.given = true;
             return true;
-        };
-        votes.record = record;
-        votes.giving = Some(votes.last_ticket + 1);
-        self.drop_proposal();
+        }
+        votes.record = left.unwrap_or_else(|| votes.record.clone());
+        let concerned = members.union(&asked).copied().filter(|&id| id != me).collect();
+        votes.giving = Some((votes.last_ticket + 1, concerned));
         self.save_record();
         false
     }

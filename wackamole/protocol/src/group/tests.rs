@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::message::{GroupMessage, Refusal};
 use super::*;
+use crate::vote::Claim;
 use crate::wire::Codec;
 use crate::wire::message::{Fragment, Leave};
 use lan::{Lan, config, ms, name};
@@ -22,8 +23,20 @@ fn keys(lan: &Lan, members: &[usize]) -> Vec<(NodeId, Incarnation)> {
 }
 
 fn propose(lan: &Lan, epoch: u64, coordinator: usize, members: &[usize]) -> GroupMessage {
-    let members = keys(lan, members);
-    GroupMessage::Propose { ballot: ballot(epoch, coordinator), members, digest: 0, claim: None }
+    asks(lan, ballot(epoch, coordinator), keys(lan, members), None)
+}
+
+/// What its coordinator says when it proposes that now.
+fn asks(
+    lan: &Lan,
+    ballot: ViewId,
+    members: Vec<(NodeId, Incarnation)>,
+    claim: Option<Claim>,
+) -> GroupMessage {
+    let proposer = lan.groups.iter().find(|group| group.me == ballot.coordinator).expect("one");
+    let heard = proposer.heard_of(&members.iter().copied().collect()).into_iter().collect();
+    let promise_us = 400_000;
+    GroupMessage::Propose { ballot, members, digest: 0, promise_us, heard, claim }
 }
 
 /// The refusals that `node` has sent since the start.
@@ -57,7 +70,7 @@ fn no_two_starts_of_a_node_name_a_view_alike() {
             let lan = Lan::new(2);
             let mut group = Group::new(&config(2, 0), 0, Incarnation::new(start, 0), lan.now);
             // The others have been started more often.
-            group.handle_message(name(1), propose(&lan, 7_001, 1, &[0, 1]), lan.now);
+            group.handle_message(name(1), propose(&lan, 8_000_001, 1, &[0, 1]), lan.now);
             let end = lan.now + ms(2_000);
             while group.poll_timeout().at <= end {
                 group.handle_timeout(group.poll_timeout().at);
@@ -67,7 +80,7 @@ fn no_two_starts_of_a_node_name_a_view_alike() {
         .into_iter()
         .collect();
 
-    assert!(ballots.iter().all(|ballot| ballot.epoch > 7_001), "{ballots:?}");
+    assert!(ballots.iter().all(|ballot| ballot.epoch > 8_000_001), "{ballots:?}");
     assert!(ballots[0] != ballots[1] && ballots[1] != ballots[2] && ballots[0] != ballots[2]);
 }
 
@@ -102,6 +115,7 @@ fn only_what_was_accepted_is_installed_and_only_once() {
             view,
             members: members.clone(),
             promise_us: 400_000,
+            heard: vec![],
             primary: true,
             decision,
         };
@@ -124,15 +138,14 @@ fn an_accept_or_an_install_of_another_ballot_does_not_count() {
     for epoch in [asked.epoch - 1, asked.epoch + 1] {
         let other = ballot(epoch, 0);
         let (promise_us, state) = (400_000, vec![]);
-        lan.tell(1, 0, GroupMessage::Accept { ballot: other, promise_us, record: None, state });
+        let (heard, record) = (vec![], None);
+        lan.tell(1, 0, GroupMessage::Accept { ballot: other, promise_us, heard, record, state });
         assert!(lan.groups[0].view().is_none());
         let members = keys(&lan, &[0, 1]);
-        let (primary, decision) = (true, vec![]);
-        lan.tell(
-            0,
-            1,
-            GroupMessage::Install { view: other, members, promise_us, primary, decision },
-        );
+        let (primary, decision, heard) = (true, vec![], vec![]);
+        let view = other;
+        let install = GroupMessage::Install { view, members, promise_us, heard, primary, decision };
+        lan.tell(0, 1, install);
         assert!(lan.groups[1].view().is_none());
     }
 
@@ -211,18 +224,10 @@ fn an_earlier_start_and_an_unheard_member_are_refused() {
 
     let mut members = keys(&lan, &[0, 1]);
     members[1].1 = Incarnation(1);
-    lan.tell(
-        0,
-        1,
-        GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0, claim: None },
-    );
+    lan.tell(0, 1, asks(&lan, ballot(epoch, 0), members, None));
     let mut members = keys(&lan, &[0, 1]);
     members.push((NodeId::from_name("nobody"), Incarnation(5)));
-    lan.tell(
-        0,
-        1,
-        GroupMessage::Propose { ballot: ballot(epoch, 0), members, digest: 0, claim: None },
-    );
+    lan.tell(0, 1, asks(&lan, ballot(epoch, 0), members, None));
 
     assert_eq!(refusals(&lan, 1), [Refusal::NotMe, Refusal::Unheard]);
 }

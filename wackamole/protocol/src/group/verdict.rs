@@ -329,9 +329,7 @@ impl Group {
                     (true, false) => peer.frozen_at = None,
                     (true, true) => {}
                     // All members come to this verdict at about the same time, so their debts end together.
-                    (false, _) if present => {
-                        peer.frozen_at.get_or_insert(now);
-                    }
+                    (false, _) if present => peer.freeze(now),
                     (false, _) => {}
                 }
             }

@@ -197,24 +197,31 @@ fn what_cannot_be_served_from_here_is_let_go_of() {
 }
 
 #[test]
-fn what_was_held_here_is_handed_on_as_clear() {
-    let (mut agent, vips) = agent_under(Partition::Lan, false);
-    inherit(&mut agent, 1, &[]);
-    cleared(&mut agent, vips[0]);
-    held(&mut agent, vips[0]);
-    update(&mut agent, 1, vips[0], ME, 0);
-    told(&mut agent, 0);
+fn what_was_held_here_is_handed_on_as_clear_unless_the_segment_is_not_heard_any_more() {
+    for heard in [true, false] {
+        let (mut agent, vips) = agent_under(Partition::Lan, false);
+        inherit(&mut agent, 1, &[]);
+        cleared(&mut agent, vips[0]);
+        held(&mut agent, vips[0]);
+        update(&mut agent, 1, vips[0], ME, 0);
+        told(&mut agent, 0);
+        if !heard {
+            let why_not = Some("no sign of life".to_owned());
+            agent
+                .handle_addresses(AddressOutcome::Servable { vips: vec![vips[0]], why_not }, now());
+        }
 
-    released(&mut agent, vips[0]);
+        released(&mut agent, vips[0]);
 
-    let clear: Vec<HandedOver> = told(&mut agent, 0)
-        .into_iter()
-        .flat_map(|message| match message {
-            AgentMessage::Holding(holding) => holding.released,
-            _ => vec![],
-        })
-        .collect();
-    assert_eq!(clear, [HandedOver { vip: vips[0], next: Some(node(0)), clear: true }]);
+        let clear: Vec<HandedOver> = told(&mut agent, 0)
+            .into_iter()
+            .flat_map(|message| match message {
+                AgentMessage::Holding(holding) => holding.released,
+                _ => vec![],
+            })
+            .collect();
+        assert_eq!(clear, [HandedOver { vip: vips[0], next: Some(node(0)), clear: heard }]);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::Partition;
-use crate::vote::{Claim, Formed, Proxy};
+use crate::vote::{Formed, Proxy};
 
 fn cut_both_ways(lan: &mut Lan, pairs: &[(usize, usize)]) {
     lan.cut.extend(pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]));
@@ -109,8 +109,15 @@ fn a_view_has_its_lease_from_the_moment_it_is_installed() {
     }
 }
 
-/// The second of three is the primary view alone, and has accepted one with the first; returns the ballot of that.
-fn alone_after_a_vote() -> (Lan, ViewId) {
+/// A proposal of a primary view, founded on what `witness` knows.
+fn claims(lan: &Lan, ballot: ViewId, members: &[usize], witness: usize) -> GroupMessage {
+    let record = lan.groups[witness].told_record().expect("a record");
+    let claim = Claim { record, mute: BTreeSet::new() };
+    asks(lan, ballot, keys(lan, members), Some(claim))
+}
+
+/// The second of three is the primary view alone, and hears the first again.
+fn alone() -> Lan {
     let mut lan = Lan::under(Partition::Quorum, 3);
     lan.run_until(|lan| lan.views.len() == 3);
     cut_both_ways(&mut lan, &[(0, 1), (0, 2)]);
@@ -120,18 +127,20 @@ fn alone_after_a_vote() -> (Lan, ViewId) {
     let view = lan.groups[1].view().expect("a view");
     assert!(view.primary && view.members.len() == 1, "{view:?}");
 
-    lan.keep_quiet = true;
     lan.cut.remove(&(0, 1));
     lan.cut.remove(&(1, 0));
+    lan
+}
+
+/// It has accepted a primary view with the first; returns the ballot of that.
+fn alone_after_a_vote() -> (Lan, ViewId) {
+    let mut lan = alone();
+    lan.keep_quiet = true;
     lan.run(ms(250));
     let epoch = lan.groups[0].epoch.max(lan.groups[1].epoch) + 1;
-    let GroupMessage::Propose { ballot, members, digest, .. } = propose(&lan, epoch, 0, &[0, 1])
-    else {
-        unreachable!()
-    };
-    let record = lan.groups[1].told_record().expect("a record");
-    let claim = Some(Claim { record, mute: BTreeSet::new() });
-    lan.tell(0, 1, GroupMessage::Propose { ballot, members, digest, claim });
+    let ballot = ballot(epoch, 0);
+    let offer = claims(&lan, ballot, &[0, 1], 1);
+    lan.tell(0, 1, offer);
     assert!(lan.groups[1].may_be_formed(ballot), "it has voted for it");
     (lan, ballot)
 }
@@ -167,4 +176,172 @@ fn a_later_primary_view_of_others_is_the_end_of_the_lease() {
     lan.run(ms(100));
 
     assert!(lan.groups[1].view().is_none_or(|view| !view.primary));
+}
+
+/// A claim by the first, who hears nothing of the second and has promised it nothing; as if it had heard this of it.
+fn claim_of_a_stranger(lan: &mut Lan, heard_of_the_second: impl Fn(&Group) -> u64) -> GroupMessage {
+    lan.cut.insert((1, 0));
+    lan.keep_quiet = true;
+    lan.run(ms(250));
+    let epoch = lan.groups[0].epoch.max(lan.groups[1].epoch) + 1;
+    let mut offer = claims(lan, ballot(epoch, 0), &[0, 1], 1);
+    if let GroupMessage::Propose { heard, .. } = &mut offer {
+        *heard = vec![(name(1), heard_of_the_second(&lan.groups[1]))];
+    }
+    offer
+}
+
+#[test]
+fn a_vote_counts_on_no_more_than_its_proposer_promises() {
+    let mut lan = alone();
+    let mut offer =
+        claim_of_a_stranger(&mut lan, |group| group.sent.back().expect("a heartbeat").0);
+    if let GroupMessage::Propose { promise_us, .. } = &mut offer {
+        *promise_us = 300_000;
+    }
+    let (_, sent_at) = *lan.groups[1].sent.back().expect("a heartbeat");
+    lan.tell(0, 1, offer);
+    let now = lan.now;
+    lan.groups[1].renew_lease(now);
+
+    let lease = lan.groups[1].lease().expect("not over yet");
+    assert_eq!(lease, sent_at + Duration::from_micros(299_700) - ms(15), "ours is longer");
+}
+
+#[test]
+fn a_vote_that_would_cost_the_lease_at_once_is_not_given_until_it_would_not() {
+    let mut lan = alone();
+    let offer = claim_of_a_stranger(&mut lan, |group| group.sent[2].0);
+    lan.tell(0, 1, offer);
+
+    assert_eq!(refusals(&lan, 1).last(), Some(&Refusal::Unheard));
+    assert!(lan.groups[1].lease().is_some_and(|lease| lease > lan.now + ms(300)));
+
+    lan.keep_quiet = false;
+    lan.cut.remove(&(1, 0));
+    lan.run_until(|lan| lan.groups[1].view().is_some_and(|view| view.members.len() == 2));
+}
+
+#[test]
+fn whoever_leaves_in_mid_agreement_tells_that_nothing_will_come_of_its_proposal() {
+    let mut lan = alone();
+    lan.hold_back =
+        Some(|_, to, message| to == 0 && matches!(message, GroupMessage::Accept { .. }));
+    lan.run_until(|lan| !lan.held_back.is_empty());
+    let asked = lan.groups[0].highest_accepted();
+    assert!(lan.groups[1].may_be_formed(asked));
+
+    assert!(!lan.groups[0].give_vote(), "that is on its way to the disk");
+    lan.run(ms(5));
+
+    assert!(lan.groups[0].give_vote());
+    assert!(!lan.groups[1].may_be_formed(asked), "or it would be bound until the other is back");
+}
+
+#[test]
+fn whoever_gives_its_vote_away_promises_nothing_any_more() {
+    let mut lan = Lan::under(Partition::Quorum, 3);
+    lan.run_until(|lan| lan.views.len() == 3);
+    lan.run(ms(250));
+    assert_eq!(promises(&lan, 2, 1), 400_000);
+
+    lan.groups[2].give_vote();
+
+    assert_eq!(promises(&lan, 2, 1), 0, "its heir is bound for one more timeout only");
+    lan.run(ms(5));
+    assert_eq!(promises(&lan, 2, 1), 0);
+}
+
+/// What an echo of one would promise to another now, in microseconds.
+fn promises(lan: &Lan, node: usize, to: usize) -> u32 {
+    let group = &lan.groups[node];
+    group.echo_for(group.peer(name(to)).expect("a peer"), lan.now).expect("heard").promise_us
+}
+
+#[test]
+fn nobody_is_promised_anything_while_a_view_without_it_may_come_of_an_earlier_accept() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    lan.keep_quiet = true;
+    cut_both_ways(&mut lan, &[(1, 2)]);
+    lan.run(ms(450));
+    let epoch = lan.groups[0].epoch.max(lan.groups[2].epoch) + 1;
+    let without = propose(&lan, epoch, 0, &[0, 2]);
+    lan.tell(0, 2, without);
+    assert_eq!(lan.groups[2].highest_accepted(), ballot(epoch, 0));
+    lan.cut.clear();
+    lan.run(ms(150));
+    let with = propose(&lan, epoch + 1, 0, &[0, 1, 2]);
+    lan.tell(0, 2, with);
+    assert_eq!(lan.groups[2].highest_accepted(), ballot(epoch + 1, 0));
+
+    assert_eq!(promises(&lan, 2, 1), 0, "another member may be waiting for the end of its promise");
+    assert_eq!(promises(&lan, 2, 0), 400_000);
+    lan.run(ms(240));
+    assert_eq!(promises(&lan, 2, 1), 0);
+    lan.run(ms(20));
+    assert_eq!(promises(&lan, 2, 1), 400_000, "by now nobody installs that view any more");
+}
+
+#[test]
+fn what_was_heard_after_an_accept_is_not_owed_by_it() {
+    let mut lan = Lan::agreed(2);
+    lan.run(ms(350));
+    lan.keep_quiet = true;
+    let epoch = lan.groups[1].highest_accepted().epoch + 1;
+    let offer = propose(&lan, epoch, 0, &[0, 1]);
+    lan.tell(0, 1, offer);
+    let (sequence, sent_at) = lan.groups[1].sent[1];
+    assert!(lan.groups[1].peer(name(0)).expect("a peer").echoed_at > Some(sent_at + ms(100)));
+
+    let members = keys(&lan, &[0, 1]);
+    let (promise_us, heard) = (400_000, vec![(name(0), sequence)]);
+    let (view, primary, decision) = (ballot(epoch, 0), true, vec![]);
+    let install = GroupMessage::Install { view, members, promise_us, heard, primary, decision };
+    lan.tell(0, 1, install);
+
+    let owed = &lan.groups[1].view().expect("a view").owed_until;
+    assert_eq!(owed.get(&name(0)), Some(&(sent_at + Duration::from_micros(399_600))));
+}
+
+#[test]
+fn an_accept_tells_what_had_been_heard_when_it_was_given() {
+    let mut lan = Lan::new(2);
+    lan.run_until(|lan| lan.views.len() == 2);
+    let told = lan.messages.iter().find_map(|(_, _, message)| match message {
+        GroupMessage::Accept { heard, .. } => Some(heard.clone()),
+        _ => None,
+    });
+    let owed = &lan.groups[1].view().expect("a view").owed_until;
+
+    let [(proposer, sequence)] = told.expect("an accept")[..] else { panic!("two members") };
+    assert_eq!(proposer, name(0));
+    assert!(sequence > 0 && sequence <= lan.groups[0].sequence);
+    assert!(owed.contains_key(&name(0)), "{owed:?}");
+}
+
+#[test]
+fn what_is_heard_after_a_freeze_is_not_told_as_heard_with_an_accept() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    lan.keep_quiet = true;
+    let without = keys(&lan, &[0, 1]).into_iter().collect();
+    lan.groups[1].freeze_promises(&without, lan.now);
+    let frozen = lan.groups[1].peer(name(2)).expect("a peer").sequence;
+    lan.run(ms(150));
+    assert!(lan.groups[1].peer(name(2)).expect("a peer").sequence > frozen);
+    let epoch = lan.groups[0].epoch + 1;
+    let with = propose(&lan, epoch, 0, &[0, 1, 2]);
+    lan.tell(0, 1, with);
+
+    let told = lan.messages.iter().rev().find_map(|(from, _, message)| match message {
+        GroupMessage::Accept { heard, .. } if *from == 1 => Some(heard.clone()),
+        _ => None,
+    });
+    assert!(told.expect("an accept").contains(&(name(2), frozen)));
+
+    lan.run(ms(60));
+    let again = propose(&lan, epoch + 1, 0, &[0, 1, 2]);
+    lan.tell(0, 1, again);
+    assert_eq!(refusals(&lan, 1).last(), Some(&Refusal::Unheard), "less than half is left");
 }
