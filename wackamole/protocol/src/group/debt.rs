@@ -6,6 +6,15 @@ use crate::id::{Incarnation, NodeId};
 use crate::time::{Duration, Instant};
 
 use super::Group;
+use super::peer::Peer;
+
+/// A ballot that was accepted before the highest one, and not installed here.
+#[derive(Clone, Debug)]
+pub(super) struct EarlierAccept {
+    members: BTreeMap<NodeId, Incarnation>,
+    /// Nobody installs it from then on, if nobody has.
+    until: Instant,
+}
 
 impl Group {
     /// Those to whom an earlier start of this node may have promised something: promises survive a restart.
@@ -54,6 +63,12 @@ impl Group {
             .max(self.earlier_debt(members, now))
     }
 
+    /// Whether enough is left of our promise to a peer for a view with it: more than half. What we told a proposer that would drop it
+    /// holds until it could have proposed anew, and the peer could not count on us meanwhile.
+    pub(super) fn can_promise(&self, peer: &Peer, now: Instant) -> bool {
+        peer.debt(&self.timing, now) > self.timing.failure_timeout / 2
+    }
+
     /// Stops renewing the promises to those who would be dropped, so that the debt ends.
     pub(super) fn freeze_promises(
         &mut self,
@@ -69,5 +84,38 @@ impl Group {
             }
         }
         self.hasten_heartbeat(now);
+    }
+
+    /// The ballot that was the highest until now may be installed by others yet, with our accept.
+    /// But not if it was our own, or by whoever proposes now: that is given up, or it was installed before, and then no promise to anybody
+    /// who is not in it ran at that time.
+    pub(super) fn remember_earlier_accept(&mut self, proposes_now: NodeId, now: Instant) {
+        self.earlier_accepts.retain(|_, earlier| now < earlier.until);
+        if let Some(earlier) = self.accepted.take_if(|accepted| accepted.awaits_install) {
+            let until = earlier.at + self.timing.failure_timeout.max(earlier.promise);
+            let members = earlier.members;
+            self.earlier_accepts
+                .insert(earlier.ballot.coordinator, EarlierAccept { members, until });
+        }
+        self.earlier_accepts.remove(&self.me);
+        self.earlier_accepts.remove(&proposes_now);
+    }
+
+    /// A view is installed: its members have accepted something higher than what they had proposed before.
+    pub(super) fn forget_earlier_accepts(&mut self, members: &BTreeMap<NodeId, Incarnation>) {
+        self.earlier_accepts.retain(|coordinator, _| !members.contains_key(coordinator));
+    }
+
+    /// Whether a view without this start of a peer may yet be installed with an accept of ours. As long as that is so an echo must
+    /// promise the peer nothing: another member may be keeping a promise to it until then, and from then on ours would stand in
+    /// for that one, although both of us have agreed to go on without it.
+    pub(super) fn may_go_on_without(
+        &self,
+        id: NodeId,
+        incarnation: Incarnation,
+        now: Instant,
+    ) -> bool {
+        let mut earlier = self.earlier_accepts.values().filter(|earlier| now < earlier.until);
+        earlier.any(|earlier| earlier.members.get(&id) != Some(&incarnation))
     }
 }

@@ -134,7 +134,8 @@ impl Group {
 
     /// Remembers a primary view that was accepted.
     pub(super) fn note_vote(&mut self, accepted: &Accepted) {
-        if self.is_vote(accepted.ballot) {
+        // Our own is installed by nobody before us.
+        if self.is_vote(accepted.ballot) && accepted.ballot.coordinator != self.me {
             let Accepted { ballot, members, promise, proposed_since, at, .. } = accepted;
             let owed_until = self.owed_if_installed(*ballot, members, *promise, *proposed_since);
             self.voted.push(InstalledView {
@@ -148,7 +149,8 @@ impl Group {
     }
 
     /// What the members of a view that we accept owe us if they accept it as well. Its proposer had heard what it says. The
-    /// others accept after it was proposed, and have heard us then for no longer than half of their promises ago.
+    /// others accept after it was proposed, and have heard us then for no longer than half of their promises ago; whoever has never
+    /// told how long those are counts for nothing.
     fn owed_if_installed(
         &self,
         ballot: ViewId,
@@ -160,8 +162,7 @@ impl Group {
         let own = self.whole_promise().min(self.shortened(promise));
         let owed = |&id: &NodeId| {
             let told = self.peers.get(&id)?.promises;
-            let promise = own.min(told.unwrap_or(own));
-            let promise = if id == ballot.coordinator { promise } else { promise / 2 };
+            let promise = if id == ballot.coordinator { own } else { own.min(told?) / 2 };
             Some((id, since + promise))
         };
         members.keys().filter_map(owed).collect()
@@ -179,7 +180,7 @@ impl Group {
             primary: true,
             owed_until: self.owed_if_installed(*ballot, members, *promise, *proposed_since),
         };
-        let enough = now + self.timing.heartbeat / 4 + self.safety.release_margin;
+        let enough = now + self.timing.heartbeat / 2 + self.safety.release_margin;
         self.lease_of_a_primary(&voted, now) < enough.min(self.lease_of_a_lineage(view, now))
     }
 

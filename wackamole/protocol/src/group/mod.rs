@@ -10,12 +10,15 @@
 //! a member for which a promise is outstanding is dropped by no view that this node accepts.
 
 mod agreement;
+mod answer;
 mod debt;
+mod install;
 mod lease;
 mod matrix;
 mod message;
 mod peer;
 mod primary;
+mod refusal;
 mod send;
 mod verdict;
 
@@ -32,11 +35,14 @@ use crate::time::{Deadline, Duration, Instant};
 use crate::wire::message::{Body, Header, Heartbeat, PeerEcho};
 use crate::wire::{self, Codec};
 
-use agreement::{Accepted, Deferred, EarlierAccept, HeldOff, NotYet, Proposal};
+use agreement::{Accepted, Proposal};
+use answer::Deferred;
+use debt::EarlierAccept;
 use message::GroupMessage;
 pub use message::message_kind;
 use peer::Peer;
 use primary::Votes;
+use refusal::{HeldOff, NotYet};
 
 /// Where a node that hears nobody begins to count, times the number of its start: the counter of starts is at least the time in
 /// seconds, and a thousand attempts in each second for ever (each an `EPOCH_STEP`) would not catch up with the calendar.
@@ -166,8 +172,8 @@ pub struct Group {
     /// Members that have not been heard for half of the failure timeout, as told.
     suspects: BTreeSet<NodeId>,
     accepted: Option<Accepted>,
-    /// What was accepted before that since the last install.
-    earlier_accepts: Vec<EarlierAccept>,
+    /// What was accepted before that and may be installed by others yet, by its proposer.
+    earlier_accepts: BTreeMap<NodeId, EarlierAccept>,
     proposal: Option<Proposal>,
     deferred: Option<Deferred>,
     epoch: u64,
@@ -229,7 +235,7 @@ impl Group {
             voted: Vec::new(),
             suspects: BTreeSet::new(),
             accepted: None,
-            earlier_accepts: Vec::new(),
+            earlier_accepts: BTreeMap::new(),
             proposal: None,
             deferred: None,
             epoch: u64::from(incarnation.counter()) * EPOCHS_PER_START,

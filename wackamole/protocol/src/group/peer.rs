@@ -135,6 +135,7 @@ impl Peer {
         self.window = ReplayWindow::default();
         self.sequence = 0;
         self.accepted = ViewId::NONE;
+        self.promises = None;
         self.forget();
         self.link.reset(incarnation);
     }

@@ -30,15 +30,31 @@ pub(super) struct Votes {
     accepted: Option<(u64, Formed)>,
     /// The agent's state for the ballot that was accepted, which waits for the disk.
     unsent: Option<(ViewId, Vec<u8>)>,
-    /// Our vote is given away as soon as this ticket is on the disk; then these are told.
-    giving: Option<(u64, BTreeSet<NodeId>)>,
+    /// Our vote is about to be given away.
+    giving: Option<Giving>,
+    /// That is done, or there was nothing to give.
     given: bool,
+    /// Somebody has been told that our vote is somebody else's.
+    told_heir: bool,
     /// A vote that came to us brought its former owner's promises with it, until then.
     inherited_until: Instant,
     /// One of these has to answer before a primary view is proposed that loses anybody; none if nothing is asked.
     must_reach: Vec<IpAddr>,
     /// Those that do.
     answering: BTreeSet<IpAddr>,
+}
+
+/// What happens to our vote when we leave.
+#[derive(Debug)]
+struct Giving {
+    /// When this is on the disk.
+    ticket: u64,
+    /// Then these are told.
+    concerned: BTreeSet<NodeId>,
+    /// Where it had been given before.
+    before: Option<vote::Proxy>,
+    /// There is a vote to give, not only an attempt that failed.
+    gives: bool,
 }
 
 impl Votes {
@@ -60,6 +76,7 @@ impl Votes {
             unsent: None,
             giving: None,
             given: false,
+            told_heir: false,
             inherited_until: Instant::ORIGIN,
             must_reach: config.must_reach.clone(),
             answering: BTreeSet::new(),
@@ -71,9 +88,14 @@ impl Votes {
         self.inherited_until
     }
 
-    /// What may be told to others.
-    fn said(&self) -> Record {
-        self.record.said(self.stored)
+    /// What may be told to others. Not that our vote is somebody else's while a restart would not know of it.
+    fn said(&self, me: NodeId) -> Record {
+        let mut record = self.record.said(self.stored);
+        if let Some(giving) = &self.giving {
+            record.proxies.remove(&me);
+            record.proxies.extend(giving.before.map(|before| (me, before)));
+        }
+        record
     }
 
     fn claim(&self, members: &BTreeSet<NodeId>, me: NodeId) -> Claim {
@@ -89,7 +111,7 @@ impl Votes {
         // What a member lists and we know to have failed, by what a third one told us, the member cannot know from us: it
         // refuses a claim that lacks it. Listed, it asks for more votes, never for fewer. What it can conclude from this very claim
         // is not listed: it would conclude nothing then.
-        let said = self.said();
+        let said = self.said(me);
         let mut record = said.clone();
         let formed = record.primary.as_ref().map_or(ViewId::NONE, |primary| primary.ballot);
         let listed = members.iter().filter_map(|id| self.said.get(id));
@@ -138,10 +160,11 @@ impl Group {
         // Whoever waited with a proposal may go on.
         self.dirty |= votes.saving.is_empty();
         let stored = votes.stored;
-        if let Some((_, concerned)) = votes.giving.take_if(|(giving, _)| *giving <= ticket) {
+        if let Some(giving) = votes.giving.take_if(|giving| giving.ticket <= ticket) {
             votes.given = true;
-            let message = GroupMessage::Vote { record: votes.said() };
-            for id in concerned {
+            votes.told_heir = giving.gives;
+            let message = GroupMessage::Vote { record: votes.said(self.me) };
+            for id in giving.concerned {
                 self.send_message(id, &message, now);
             }
         }
@@ -178,7 +201,7 @@ impl Group {
 
     /// This node's record, as it goes with what it answers.
     pub(super) fn told_record(&self) -> Option<Record> {
-        self.votes.as_ref().map(Votes::said)
+        self.votes.as_ref().map(|votes| votes.said(self.me))
     }
 
     /// Somebody told its record.
@@ -211,10 +234,21 @@ impl Group {
         }
     }
 
-    /// Its vote is somebody else's, or will be: who inherits it learns that later than now, and is bound from then on for no longer than a
-    /// promise of now lasts.
-    pub(super) fn is_giving_its_vote(&self) -> bool {
+    /// Our vote is somebody else's: who inherits it learns that later than now, and is bound from then on for no longer than a promise of
+    /// now lasts.
+    pub(super) fn has_given_its_vote(&self) -> bool {
+        self.votes.as_ref().is_some_and(|votes| votes.told_heir)
+    }
+
+    /// Whoever leaves proposes nothing any more: it would be gone before that is installed, with the vote that it has in it.
+    pub(super) fn is_past_proposing(&self) -> bool {
         self.votes.as_ref().is_some_and(|votes| votes.given || votes.giving.is_some())
+    }
+
+    /// This member of our view has given its vote away: it promises nothing because it leaves.
+    pub(super) fn has_left_its_vote(&self, id: NodeId, view: ViewId) -> bool {
+        let proxy = self.votes.as_ref().and_then(|votes| votes.record.proxies.get(&id));
+        proxy.is_some_and(|proxy| proxy.up_to >= view)
     }
 
     /// Whether promises that came with a vote bind this node to somebody who is not among `members`.
@@ -347,6 +381,8 @@ impl Group {
             return false;
         };
         votes.record.install(me, lineage, &formed);
+        // Whoever is leaving has a vote again in this one, to be given away like the one before.
+        (votes.giving, votes.given, votes.told_heir) = (None, false, false);
         // All members have a vote again; what they said before they knew of the view would deny it.
         votes.said.clear();
         let primary = votes.record.lineage == lineage
@@ -395,14 +431,16 @@ impl Group {
             let voters = primary.voters.iter().copied();
             voters.filter(|voter| *voter != me && members.contains(voter)).collect()
         });
+        let before = votes.record.proxies.get(&me).copied();
         let left = vote::leave(&votes.record, me, &heirs);
         if left.is_none() && asked.is_empty() {
             votes.given = true;
             return true;
         }
+        let gives = left.is_some();
         votes.record = left.unwrap_or_else(|| votes.record.clone());
         let concerned = members.union(&asked).copied().filter(|&id| id != me).collect();
-        votes.giving = Some((votes.last_ticket + 1, concerned));
+        votes.giving = Some(Giving { ticket: votes.last_ticket + 1, concerned, before, gives });
         self.save_record();
         false
     }

@@ -148,7 +148,7 @@ impl Group {
         let heard = peer.is_heard(&self.timing, now);
         let promised = heard
             && peer.frozen_at.is_none()
-            && !self.is_giving_its_vote()
+            && !self.has_given_its_vote()
             && !self.may_go_on_without(peer.id, incarnation, now)
             && self.accepted_members().is_some_and(|m| m.get(&peer.id) == Some(&incarnation));
         Some(PeerEcho {

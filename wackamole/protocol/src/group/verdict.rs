@@ -125,6 +125,7 @@ impl Group {
             peer.link_state == LinkState::TwoWay
                 && !peer.lapsed
                 && peer.is_promise_withheld(view.at, timing)
+                && !self.has_left_its_vote(peer.id, view.id)
         };
         let is_denied_by =
             |peer: &Peer| peer.link_state != LinkState::Silent && peer.echo_is_stale(timing);
@@ -346,7 +347,9 @@ impl Group {
         }
         let wanted_since = *self.wanted_since.get_or_insert(now);
         match self.proposal_due(&target, wanted_since, now) {
-            Some(at) if now >= at && !self.is_writing() => self.propose(target, now),
+            Some(at) if now >= at && !self.is_writing() && !self.is_past_proposing() => {
+                self.propose(target, now);
+            }
             other => {
                 // Pairs, settling times and the disk are looked at again while anything is amiss.
                 let again = now + self.timing.heartbeat / 2;
@@ -410,8 +413,9 @@ impl Group {
         let needed = self.timing.heartbeat + self.safety.release_margin;
         let age_max = self.timing.failure_timeout.saturating_sub(needed);
         target.keys().filter(|&&id| id != self.me).all(|id| {
-            let echoed = self.peers.get(id).and_then(|peer| peer.echoed_at);
-            echoed.is_some_and(|at| now < at + age_max)
+            self.peers.get(id).is_some_and(|peer| {
+                peer.echoed_at.is_some_and(|at| now < at + age_max) && self.can_promise(peer, now)
+            })
         })
     }
 

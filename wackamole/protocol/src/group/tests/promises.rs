@@ -236,6 +236,64 @@ fn whoever_leaves_in_mid_agreement_tells_that_nothing_will_come_of_its_proposal(
 
     assert!(lan.groups[0].give_vote());
     assert!(!lan.groups[1].may_be_formed(asked), "or it would be bound until the other is back");
+    lan.run(ms(300));
+    assert_eq!(lan.groups[0].highest_accepted(), asked, "nor does it propose another");
+}
+
+#[test]
+fn our_own_proposal_does_not_bind_our_own_lease() {
+    let mut lan = alone();
+    cut_both_ways(&mut lan, &[(0, 1)]);
+    lan.cut.remove(&(1, 2));
+    lan.cut.remove(&(2, 1));
+    lan.keep_quiet = true;
+    lan.run_until(|lan| lan.groups[1].proposal.is_some());
+    lan.run(ms(5));
+
+    assert!(lan.groups[1].lease().is_some_and(|lease| lease > lan.now + ms(350)));
+    assert!(lan.groups[1].voted.is_empty());
+}
+
+#[test]
+fn nobody_lets_go_because_a_member_that_gave_its_vote_away_promises_nothing() {
+    let mut lan = Lan::under(Partition::Quorum, 3);
+    lan.run_until(|lan| lan.views.len() == 3);
+    lan.run(ms(250));
+    lan.groups[2].give_vote();
+    // Its leave does not come: something that it said has not been acknowledged.
+    lan.run(ms(1_500));
+
+    assert_eq!(promises(&lan, 2, 1), 0);
+    assert_eq!(lan.views.len(), 3, "{:?}", lan.views);
+    assert!(lan.groups[..2].iter().all(|group| group.view().is_some()));
+}
+
+#[test]
+fn nobody_hears_of_a_vote_given_away_before_a_restart_would_know_of_it() {
+    let mut lan = Lan::under(Partition::Quorum, 3);
+    lan.run_until(|lan| lan.views.len() == 3);
+    lan.groups[2].give_vote();
+    let told = |lan: &Lan| lan.groups[2].told_record().expect("a record").proxies;
+    assert!(told(&lan).is_empty());
+    lan.run(ms(1));
+    assert_eq!(told(&lan)[&name(2)].to, name(0));
+}
+
+#[test]
+fn whoever_is_in_a_new_primary_view_after_it_gave_its_vote_away_gives_it_again() {
+    let mut lan = Lan::under(Partition::Quorum, 3);
+    lan.run_until(|lan| lan.views.len() == 3);
+    lan.groups[2].give_vote();
+    lan.run(ms(1));
+    assert!(lan.groups[2].give_vote());
+    cut_both_ways(&mut lan, &[(0, 1), (1, 2)]);
+    lan.run_until(|lan| lan.groups[2].view().is_some_and(|view| view.members.len() == 2));
+
+    assert!(!lan.groups[2].give_vote(), "the vote that it has in this one");
+    lan.run(ms(1));
+    assert!(lan.groups[2].give_vote());
+    let given = lan.groups[0].told_record().expect("a record").proxies[&name(2)];
+    assert!(given.up_to >= lan.groups[2].view().expect("a view").id);
 }
 
 #[test]
@@ -246,10 +304,9 @@ fn whoever_gives_its_vote_away_promises_nothing_any_more() {
     assert_eq!(promises(&lan, 2, 1), 400_000);
 
     lan.groups[2].give_vote();
+    lan.run(ms(1));
 
     assert_eq!(promises(&lan, 2, 1), 0, "its heir is bound for one more timeout only");
-    lan.run(ms(5));
-    assert_eq!(promises(&lan, 2, 1), 0);
 }
 
 /// What an echo of one would promise to another now, in microseconds.
@@ -271,9 +328,9 @@ fn nobody_is_promised_anything_while_a_view_without_it_may_come_of_an_earlier_ac
     assert_eq!(lan.groups[2].highest_accepted(), ballot(epoch, 0));
     lan.cut.clear();
     lan.run(ms(150));
-    let with = propose(&lan, epoch + 1, 0, &[0, 1, 2]);
-    lan.tell(0, 2, with);
-    assert_eq!(lan.groups[2].highest_accepted(), ballot(epoch + 1, 0));
+    let with = propose(&lan, epoch + 1, 1, &[0, 1, 2]);
+    lan.tell(1, 2, with);
+    assert_eq!(lan.groups[2].highest_accepted(), ballot(epoch + 1, 1));
 
     assert_eq!(promises(&lan, 2, 1), 0, "another member may be waiting for the end of its promise");
     assert_eq!(promises(&lan, 2, 0), 400_000);
@@ -281,6 +338,58 @@ fn nobody_is_promised_anything_while_a_view_without_it_may_come_of_an_earlier_ac
     assert_eq!(promises(&lan, 2, 1), 0);
     lan.run(ms(20));
     assert_eq!(promises(&lan, 2, 1), 400_000, "by now nobody installs that view any more");
+}
+
+#[test]
+fn only_a_view_with_its_proposer_settles_what_came_of_an_earlier_proposal() {
+    for proposer_joins in [true, false] {
+        let mut lan = Lan::agreed(4);
+        lan.run(ms(250));
+        lan.keep_quiet = true;
+        cut_both_ways(&mut lan, &[(1, 2)]);
+        lan.run(ms(250));
+        if !proposer_joins {
+            let without = keys(&lan, &[0, 1, 2]).into_iter().collect();
+            lan.groups[2].freeze_promises(&without, lan.now);
+        }
+        lan.run(ms(190));
+        let epoch = lan.groups.iter().map(|group| group.epoch).max().expect("four") + 1;
+        let without = propose(&lan, epoch, 3, &[0, 2, 3]);
+        lan.tell(3, 2, without);
+        assert_eq!(lan.groups[2].highest_accepted(), ballot(epoch, 3));
+        lan.cut.clear();
+        lan.run(ms(215));
+        let members: &[usize] = if proposer_joins { &[0, 1, 2, 3] } else { &[0, 1, 2] };
+        let with = propose(&lan, epoch + 1, 0, members);
+        lan.tell(0, 2, with);
+        assert_eq!(lan.groups[2].highest_accepted(), ballot(epoch + 1, 0));
+        assert_eq!(promises(&lan, 2, 1), 0);
+
+        let (view, members) = (ballot(epoch + 1, 0), keys(&lan, members));
+        let (promise_us, heard, primary, decision) = (400_000, vec![], true, vec![]);
+        let install = GroupMessage::Install { view, members, promise_us, heard, primary, decision };
+        lan.tell(0, 2, install);
+
+        assert_eq!(promises(&lan, 2, 1), if proposer_joins { 400_000 } else { 0 });
+    }
+}
+
+#[test]
+fn of_two_proposals_by_one_node_the_later_says_that_the_earlier_is_over() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    lan.keep_quiet = true;
+    cut_both_ways(&mut lan, &[(1, 2)]);
+    lan.run(ms(450));
+    let epoch = lan.groups[0].epoch.max(lan.groups[2].epoch) + 1;
+    let without = propose(&lan, epoch, 0, &[0, 2]);
+    lan.tell(0, 2, without);
+    lan.cut.clear();
+    lan.run(ms(150));
+    let with = propose(&lan, epoch + 1, 0, &[0, 1, 2]);
+    lan.tell(0, 2, with);
+
+    assert_eq!(promises(&lan, 2, 1), 400_000);
 }
 
 #[test]

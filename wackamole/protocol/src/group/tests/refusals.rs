@@ -1,6 +1,6 @@
 //! For how long whom a refusal keeps out of the next proposal.
 
-use super::super::agreement::{HeldOff, NotYet};
+use super::super::refusal::{HeldOff, NotYet};
 use super::*;
 
 /// The first of three is in a view of its own and hears the two others again, who share one. Nobody proposes yet.

@@ -79,19 +79,19 @@ fn the_format_is_the_documented_one() {
     check(
         NodeId::EVERYBODY,
         &Body::Heartbeat(heartbeat),
-        "776b0200e3935f518a94a85000c4e6888931e80700078a94a850088b96ac58a08d06020b0b0b0b0555667788\
-         4d83d4610000000c010000000200010c63846be955c22450550e0d97bc9be6",
+        "776b0300e3935f518a94a85000c4e6888931e80700078a94a850088b96ac58a08d06020b0b0b0b0555667788\
+         4d83d4610000000c010000000200013547b03044e323f02bbc9079c5979840",
     );
     check(
         BOB,
         &Body::Echo(echo_of_bob()),
-        "776b0200e3935f518a94a8508b96ac58c4e6888931e807010b0b0b0b05556677884d82d461ae9bca8e0f922c\
-         65d3655b8dee2d6c83",
+        "776b0300e3935f518a94a8508b96ac58c4e6888931e807010b0b0b0b05556677884d82d46105dcf742458db1\
+         f49dc50a00a1eb692e",
     );
     check(
         NodeId::EVERYBODY,
         &Body::Leave(Leave { incarnation: header(BOB).incarnation }),
-        "776b0200e3935f518a94a85000c4e6888931e80702c4e68889313233179cb15882796bfafe7df81d0410",
+        "776b0300e3935f518a94a85000c4e6888931e80702c4e68889318e7db7ab5bb46957a78027606be6dc6d",
     );
     check(
         BOB,
@@ -102,8 +102,8 @@ fn the_format_is_the_documented_one() {
             last: true,
             bytes: b"hello".to_vec(),
         }),
-        "776b0200e3935f518a94a8508b96ac58c4e6888931e8070388ef99ab5502ac02010568656c6c6f7858de5f6d\
-         3eb7f2b4fe63af884feb0f",
+        "776b0300e3935f518a94a8508b96ac58c4e6888931e8070388ef99ab5502ac02010568656c6c6f58ebd669a7\
+         450fd7ee633f603f4c4a7c",
     );
     check(
         BOB,
@@ -113,8 +113,8 @@ fn the_format_is_the_documented_one() {
             next: 300,
             ahead: 1 << 63 | 0b101,
         }),
-        "776b0200e3935f518a94a8508b96ac58c4e6888931e8070488ef99ab5502ac0285808080808080808001e719\
-         5c3398e40a87db848ff221667887",
+        "776b0300e3935f518a94a8508b96ac58c4e6888931e8070488ef99ab5502ac0285808080808080808001272a\
+         3712b59fbb124d93667adad8d35f",
     );
 }
 
