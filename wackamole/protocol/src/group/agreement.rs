@@ -110,7 +110,7 @@ impl Group {
     pub(super) fn propose(&mut self, members: BTreeMap<NodeId, Incarnation>, now: Instant) {
         let debt = self.largest_debt(&members, now);
         if debt > Duration::ZERO {
-            self.freeze_promises(&members, now);
+            self.freeze_promises(&members, false, now);
             self.hold_off(members, debt, None, now);
             self.attempt_at = Some(now + debt);
             return;
@@ -185,6 +185,7 @@ impl Group {
             self.drop_proposal();
         }
         self.remember_earlier_accept(ballot.coordinator, now);
+        self.thaw_promises(&members, now);
         let heard = self.heard_of(&members);
         let awaits_install = true;
         let accepted =

@@ -48,7 +48,7 @@ impl Group {
             promise: offer.promise,
             proposed_since,
         };
-        let mut answer = self.answer(ballot, &offer.members, now);
+        let mut answer = self.answer(ballot, &offer.members, offer.claim.is_some(), now);
         if let (Answer::Accept, Some(claim)) = (&answer, &offer.claim) {
             if self.would_cost_the_lease(&accepting, now) {
                 answer = Answer::Refuse(Refusal::Unheard);
@@ -68,7 +68,7 @@ impl Group {
             }
             Answer::Refuse(why) => {
                 if let Refusal::Debt { .. } = why {
-                    self.freeze_promises(&offer.members, now);
+                    self.freeze_promises(&offer.members, true, now);
                 }
                 self.event(Event::Refused { ballot, by: self.me, why: why.phrase() });
                 let highest = self.highest_accepted();
@@ -83,6 +83,7 @@ impl Group {
         &self,
         ballot: ViewId,
         members: &BTreeMap<NodeId, Incarnation>,
+        as_a_vote: bool,
         now: Instant,
     ) -> Answer {
         if ballot <= self.highest_accepted() {
@@ -97,7 +98,7 @@ impl Group {
             self.peers.get(id).is_some_and(|peer| {
                 peer.incarnation == Some(*incarnation)
                     && peer.is_heard(&self.timing, now)
-                    && self.can_promise(peer, now)
+                    && self.can_promise(peer, as_a_vote, now)
             })
         };
         if members.iter().any(|(id, i)| *id != self.me && !heard(id, i)) {

@@ -63,16 +63,39 @@ impl Group {
             .max(self.earlier_debt(members, now))
     }
 
-    /// Whether enough is left of our promise to a peer for a view with it: more than half. What we told a proposer that would drop it
-    /// holds until it could have proposed anew, and the peer could not count on us meanwhile.
-    pub(super) fn can_promise(&self, peer: &Peer, now: Instant) -> bool {
-        peer.debt(&self.timing, now) > self.timing.failure_timeout / 2
+    /// Whether enough is left of our promise to a peer for a view with it, so that a lease can come of it which lasts until we promise more;
+    /// for a vote more than half, because that much is counted on before we are heard again.
+    pub(super) fn can_promise(&self, peer: &Peer, as_a_vote: bool, now: Instant) -> bool {
+        let needed = if as_a_vote {
+            self.timing.failure_timeout / 2
+        } else {
+            self.timing.heartbeat + self.safety.release_margin
+        };
+        let left = if peer.is_given_up(&self.timing, now) {
+            peer.debt(&self.timing, now)
+        } else {
+            peer.debt_if_thawed(&self.timing, now)
+        };
+        left > needed
     }
 
-    /// Stops renewing the promises to those who would be dropped, so that the debt ends.
+    /// A view with these is about to be accepted: nobody has been told that we let our promise to any of them run out, or we keep to
+    /// that.
+    pub(super) fn thaw_promises(&mut self, members: &BTreeMap<NodeId, Incarnation>, now: Instant) {
+        for id in members.keys() {
+            if let Some(peer) = self.peers.get_mut(id)
+                && !peer.is_given_up(&self.timing, now)
+            {
+                peer.frozen_at = None;
+            }
+        }
+    }
+
+    /// Stops renewing the promises to those who would be dropped, so that the debt ends. If a proposer is told so, we keep to it.
     pub(super) fn freeze_promises(
         &mut self,
         members: &BTreeMap<NodeId, Incarnation>,
+        told: bool,
         now: Instant,
     ) {
         for (id, incarnation) in self.creditors() {
@@ -80,7 +103,7 @@ impl Group {
                 && let Some(peer) = self.peers.get_mut(&id)
             {
                 peer.freeze(now);
-                peer.given_up_at = Some(now);
+                peer.given_up_at = told.then_some(now).max(peer.given_up_at);
             }
         }
         self.hasten_heartbeat(now);

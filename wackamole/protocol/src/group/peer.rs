@@ -248,6 +248,21 @@ impl Peer {
         self.frozen_at.map_or(self.sequence, |_| self.frozen_sequence)
     }
 
+    /// A proposer has been told that it shall be dropped, so lately that it could not have proposed anew. Otherwise two that are equally
+    /// good to some, and to others not, would hold each other up for ever.
+    pub(crate) fn is_given_up(&self, timing: &Timing, now: Instant) -> bool {
+        let held_to = timing.failure_timeout + timing.heartbeat;
+        self.given_up_at.is_some_and(|at| now < at + held_to)
+    }
+
+    /// How much of the promise to the peer would be left if it was not frozen.
+    pub(crate) fn debt_if_thawed(&self, timing: &Timing, now: Instant) -> Duration {
+        match self.heard_at {
+            Some(at) if !self.has_left() => (at + timing.failure_timeout).since(now),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// How much of the promise to the peer is left: until then we accept no view without it.
     pub(crate) fn debt(&self, timing: &Timing, now: Instant) -> Duration {
         if self.has_left() {

@@ -85,6 +85,26 @@ fn no_two_starts_of_a_node_name_a_view_alike() {
 }
 
 #[test]
+fn what_was_lost_while_a_peer_was_unheard_is_sent_again_as_soon_as_it_is_heard() {
+    let mut lan = Lan::agreed(2);
+    lan.run(ms(250));
+    lan.run_until(|lan| lan.groups[0].is_idle());
+    lan.cut.extend([(0, 1), (1, 0)]);
+    lan.run(ms(20));
+    lan.groups[0].send(name(1), b"word".to_vec(), lan.now);
+    // By now the pauses between two tries have doubled several times.
+    lan.run(ms(200));
+    assert!(!lan.groups[0].is_idle());
+    lan.cut.clear();
+    let heard = |lan: &Lan| lan.groups[0].peer(name(1)).expect("a peer").heard_at;
+    let before = heard(&lan);
+    lan.run_until(|lan| heard(lan) > before);
+    lan.run(ms(1));
+
+    assert!(lan.groups[0].is_idle(), "it is acknowledged");
+}
+
+#[test]
 fn a_ballot_that_is_not_higher_is_refused_and_one_by_somebody_else_ignored() {
     let mut lan = Lan::agreed(3);
     let highest = lan.groups[1].highest_accepted();

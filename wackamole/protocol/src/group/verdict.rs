@@ -321,11 +321,7 @@ impl Group {
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
             let present = self.is_present(id);
             if let Some(peer) = self.peers.get_mut(&id) {
-                // What was said to a proposer holds until it could have proposed anew. Otherwise two that are equally good
-                // to some, and to others not, would hold each other up for ever.
-                let held_to = self.timing.failure_timeout + self.timing.heartbeat;
-                let given_up = peer.given_up_at.is_some_and(|at| now < at + held_to);
-                match (target.contains_key(&id), given_up) {
+                match (target.contains_key(&id), peer.is_given_up(&self.timing, now)) {
                     // Nobody has a reason to drop it any more.
                     (true, false) => peer.frozen_at = None,
                     (true, true) => {}
@@ -414,7 +410,8 @@ impl Group {
         let age_max = self.timing.failure_timeout.saturating_sub(needed);
         target.keys().filter(|&&id| id != self.me).all(|id| {
             self.peers.get(id).is_some_and(|peer| {
-                peer.echoed_at.is_some_and(|at| now < at + age_max) && self.can_promise(peer, now)
+                peer.echoed_at.is_some_and(|at| now < at + age_max)
+                    && self.can_promise(peer, false, now)
             })
         })
     }

@@ -137,6 +137,28 @@ fn nobody_gives_a_vote_that_it_has_not_or_to_nobody() {
 }
 
 #[test]
+fn whoever_gives_its_vote_away_accepts_nothing_that_it_knew_of_then() {
+    let mut cluster = Cluster::of("abc");
+    let known = view(5, "abc");
+    cluster.record_mut("c").attempts.push(known.clone());
+
+    let gone = leave(cluster.record("c"), node('c'), &set("ab")).expect("a vote to give");
+
+    assert_eq!((gone.accepted, gone.proxies[&node('c')].up_to), (known.ballot, known.ballot));
+}
+
+#[test]
+fn what_a_blank_disk_does_not_know_of_is_not_said_to_have_failed() {
+    let cluster = Cluster::of("abc");
+    let attempt = view(5, "abc");
+    let mut said = cluster.record("b").clone();
+    said.accepted = ballot(6, 1);
+    assert!(said.rules_out(node('b'), &attempt));
+    said.voice = false;
+    assert!(!said.rules_out(node('b'), &attempt));
+}
+
+#[test]
 fn a_blank_disk_has_no_vote_until_it_is_in_a_new_primary_view() {
     let mut cluster = Cluster::of("abc");
     *cluster.record_mut("b") = Record::default();

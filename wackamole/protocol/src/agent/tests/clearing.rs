@@ -287,3 +287,25 @@ fn whoever_has_the_permission_and_cannot_use_it_says_so_once() {
     assert_eq!(declined(&mut agent, None), []);
     assert_eq!(declined(&mut agent, Some("no carrier")), [vips[0]]);
 }
+
+#[test]
+fn whatever_we_hold_is_announced_when_a_node_of_another_view_is_gone() {
+    let (mut agent, vips) = agent_under(Partition::Component, false);
+    install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+    held(&mut agent, vips[0]);
+    let announced = |agent: &mut Agent| {
+        let mut announced = Vec::new();
+        while let Some(output) = agent.poll_output(now()) {
+            if let AgentOutput::Announce { vips } = output {
+                announced.extend(vips);
+            }
+        }
+        announced
+    };
+    announced(&mut agent);
+
+    agent.handle_gone(node(0));
+    assert_eq!(announced(&mut agent), [], "a member that never had it");
+    agent.handle_gone(NodeId::from_name("in another view"));
+    assert_eq!(announced(&mut agent), [vips[0]], "it may have been believed last");
+}

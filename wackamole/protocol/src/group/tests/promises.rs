@@ -280,6 +280,36 @@ fn nobody_hears_of_a_vote_given_away_before_a_restart_would_know_of_it() {
 }
 
 #[test]
+fn nobody_hears_of_an_accept_before_a_restart_would_know_of_it_and_a_restart_does() {
+    let mut lan = Lan::under(Partition::Quorum, 2);
+    lan.run_until(|lan| lan.views.len() == 2);
+    let before = lan.groups[1].highest_accepted();
+    let epoch = lan.groups[0].epoch + 1;
+    let offer = claims(&lan, ballot(epoch, 0), &[0, 1], 1);
+    lan.groups[1].handle_message(name(0), offer, lan.now);
+    let told = |group: &Group| group.told_record().expect("a record").accepted;
+    assert_eq!(lan.groups[1].highest_accepted(), ballot(epoch, 0));
+    assert_eq!(told(&lan.groups[1]), before);
+    let mut disk = Vec::new();
+    while let Some(output) = lan.groups[1].poll_output() {
+        if let GroupOutput::Save { ticket, record } = output {
+            disk = record;
+            lan.groups[1].handle_saved(ticket, lan.now);
+        }
+    }
+    assert_eq!(told(&lan.groups[1]), ballot(epoch, 0));
+
+    let mut config = config(2, 1);
+    config.safety = Safety::new(Partition::Quorum, &config.timing);
+    let mut again = Group::new(&config, 0, Incarnation::new(3, 1), lan.now);
+    again.recall(&disk).expect("a record");
+
+    assert_eq!(told(&again), ballot(epoch, 0));
+    let known = again.told_record().expect("a record");
+    assert_eq!(Some(known.attempts), lan.groups[1].told_record().map(|record| record.attempts));
+}
+
+#[test]
 fn whoever_is_in_a_new_primary_view_after_it_gave_its_vote_away_gives_it_again() {
     let mut lan = Lan::under(Partition::Quorum, 3);
     lan.run_until(|lan| lan.views.len() == 3);
@@ -350,7 +380,7 @@ fn only_a_view_with_its_proposer_settles_what_came_of_an_earlier_proposal() {
         lan.run(ms(250));
         if !proposer_joins {
             let without = keys(&lan, &[0, 1, 2]).into_iter().collect();
-            lan.groups[2].freeze_promises(&without, lan.now);
+            lan.groups[2].freeze_promises(&without, true, lan.now);
         }
         lan.run(ms(190));
         let epoch = lan.groups.iter().map(|group| group.epoch).max().expect("four") + 1;
@@ -430,12 +460,28 @@ fn an_accept_tells_what_had_been_heard_when_it_was_given() {
 }
 
 #[test]
+fn a_promise_that_nobody_was_told_would_end_is_made_anew_with_an_accept() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    lan.keep_quiet = true;
+    let without = keys(&lan, &[0, 1]).into_iter().collect();
+    lan.groups[1].freeze_promises(&without, false, lan.now);
+    assert_eq!(promises(&lan, 1, 2), 0);
+    let epoch = lan.groups[0].epoch + 1;
+    let again = propose(&lan, epoch, 0, &[0, 1, 2]);
+    lan.tell(0, 1, again);
+
+    assert_eq!(lan.groups[1].highest_accepted(), ballot(epoch, 0));
+    assert_eq!(promises(&lan, 1, 2), 400_000);
+}
+
+#[test]
 fn what_is_heard_after_a_freeze_is_not_told_as_heard_with_an_accept() {
     let mut lan = Lan::agreed(3);
     lan.run(ms(250));
     lan.keep_quiet = true;
     let without = keys(&lan, &[0, 1]).into_iter().collect();
-    lan.groups[1].freeze_promises(&without, lan.now);
+    lan.groups[1].freeze_promises(&without, true, lan.now);
     let frozen = lan.groups[1].peer(name(2)).expect("a peer").sequence;
     lan.run(ms(150));
     assert!(lan.groups[1].peer(name(2)).expect("a peer").sequence > frozen);
@@ -449,8 +495,27 @@ fn what_is_heard_after_a_freeze_is_not_told_as_heard_with_an_accept() {
     });
     assert!(told.expect("an accept").contains(&(name(2), frozen)));
 
-    lan.run(ms(60));
+    lan.run(ms(140));
     let again = propose(&lan, epoch + 1, 0, &[0, 1, 2]);
     lan.tell(0, 1, again);
-    assert_eq!(refusals(&lan, 1).last(), Some(&Refusal::Unheard), "less than half is left");
+    assert_eq!(refusals(&lan, 1).last(), Some(&Refusal::Unheard), "hardly anything is left");
+}
+
+#[test]
+fn a_vote_with_a_member_to_whom_less_than_half_is_left_is_not_given() {
+    let mut lan = Lan::under(Partition::Quorum, 3);
+    lan.run_until(|lan| lan.views.len() == 3);
+    lan.run(ms(250));
+    lan.keep_quiet = true;
+    let without = keys(&lan, &[0, 1]).into_iter().collect();
+    lan.groups[1].freeze_promises(&without, true, lan.now);
+    lan.run(ms(150));
+    for (wait, given) in [(0, true), (60, false)] {
+        lan.run(ms(wait));
+        let epoch = lan.groups.iter().map(|group| group.epoch).max().expect("three") + 1;
+        let ballot = ballot(epoch, 0);
+        let offer = claims(&lan, ballot, &[0, 1, 2], 1);
+        lan.tell(0, 1, offer);
+        assert_eq!(lan.groups[1].highest_accepted() == ballot, given, "{:?}", refusals(&lan, 1));
+    }
 }

@@ -82,3 +82,30 @@ fn nobody_is_proposed_who_has_echoed_nothing_for_long() {
     lan.now = lan.now + ms(350);
     assert_eq!(lan.groups[0].proposal_due(&target, lan.now, lan.now), None);
 }
+
+#[test]
+fn a_view_without_those_who_have_left_is_asked_for_again_at_once() {
+    for has_left in [true, false] {
+        let mut lan = Lan::agreed(3);
+        lan.run(ms(250));
+        lan.keep_quiet = true;
+        if has_left {
+            let now = lan.now;
+            let incarnation = lan.groups[2].incarnation;
+            let group = &mut lan.groups[0];
+            group.peers.get_mut(&name(2)).expect("a peer").left = Some(incarnation);
+            let members = keys(&lan, &[0, 1]).into_iter().collect();
+            lan.groups[0].propose(members, now);
+        } else {
+            lan.cut.extend([(2, 0), (2, 1)]);
+            lan.run_until(|lan| lan.groups[0].proposal.is_some());
+        }
+        let ballot = lan.groups[0].highest_accepted();
+        let (highest, why, record) = (ViewId::NONE, Refusal::Better, None);
+        let refusal = GroupMessage::Refuse { ballot, highest, why, record };
+        lan.groups[0].handle_message(name(1), refusal, lan.now);
+
+        let pause = lan.groups[0].held_off.as_ref().expect("a refusal").until.since(lan.now);
+        assert_eq!(pause < ms(10), has_left, "{pause:?}");
+    }
+}
