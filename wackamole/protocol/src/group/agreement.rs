@@ -78,7 +78,9 @@ impl Group {
                     }
                     let promise = Duration::from_micros(promise_us.into());
                     let heard = heard.into_iter().find(|(id, _)| *id == self.me).map(|(_, n)| n);
-                    let offer = Offer { from, ballot, members, digest, promise, heard, claim };
+                    let waits = 0;
+                    let offer =
+                        Offer { from, ballot, members, digest, promise, heard, claim, waits };
                     self.handle_propose(offer, now);
                 }
             }

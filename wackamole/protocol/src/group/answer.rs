@@ -22,6 +22,8 @@ pub(super) struct Offer {
     /// The latest datagram of ours that the proposer had heard.
     pub(super) heard: Option<u64>,
     pub(super) claim: Option<Claim>,
+    /// How often it has waited for its members to be heard again.
+    pub(super) waits: u32,
 }
 
 /// A proposal that will be looked at again when a promise ends.
@@ -34,12 +36,18 @@ pub(super) struct Deferred {
 /// What to do with a proposal.
 enum Answer {
     Accept,
+    /// A promise that ends soon is waited out.
     Wait(Duration),
+    /// Nobody can count on what we promise until we have heard somebody again.
+    WaitToHear,
     Refuse(Refusal),
 }
 
+/// So often an eighth of a heartbeat is waited for a member to be heard again: whoever hears us again says so at once.
+const WAITS_MAX: u32 = 2;
+
 impl Group {
-    pub(super) fn handle_propose(&mut self, offer: Offer, now: Instant) {
+    pub(super) fn handle_propose(&mut self, mut offer: Offer, now: Instant) {
         let ballot = offer.ballot;
         let proposed_since = offer.heard.and_then(|sequence| self.sent_at(sequence));
         let accepting = Accepting {
@@ -51,7 +59,7 @@ impl Group {
         let mut answer = self.answer(ballot, &offer.members, offer.claim.is_some(), now);
         if let (Answer::Accept, Some(claim)) = (&answer, &offer.claim) {
             if self.would_cost_the_lease(&accepting, now) {
-                answer = Answer::Refuse(Refusal::Unheard);
+                answer = Answer::WaitToHear;
             } else if !self.vote_for(ballot, &offer.members, claim) {
                 answer = Answer::Refuse(Refusal::Votes);
             }
@@ -61,22 +69,32 @@ impl Group {
                 self.deferred = None;
                 self.accept(accepting, offer.digest, now);
             }
-            Answer::Wait(debt) => {
-                if self.deferred.as_ref().is_none_or(|deferred| deferred.offer.ballot < ballot) {
-                    self.deferred = Some(Deferred { offer, until: now + debt });
-                }
+            Answer::WaitToHear if offer.waits < WAITS_MAX => {
+                offer.waits += 1;
+                self.defer(offer, self.timing.heartbeat / 8, now);
             }
-            Answer::Refuse(why) => {
-                if let Refusal::Debt { .. } = why {
-                    self.freeze_promises(&offer.members, true, now);
-                }
-                self.event(Event::Refused { ballot, by: self.me, why: why.phrase() });
-                let highest = self.highest_accepted();
-                let record = self.told_record();
-                let refuse = GroupMessage::Refuse { ballot, highest, why, record };
-                self.send_message(offer.from, &refuse, now);
-            }
+            Answer::WaitToHear => self.refuse(&offer, Refusal::Unheard, now),
+            Answer::Wait(debt) => self.defer(offer, debt, now),
+            Answer::Refuse(why) => self.refuse(&offer, why, now),
         }
+    }
+
+    fn defer(&mut self, offer: Offer, pause: Duration, now: Instant) {
+        if self.deferred.as_ref().is_none_or(|deferred| deferred.offer.ballot < offer.ballot) {
+            self.deferred = Some(Deferred { offer, until: now + pause });
+        }
+    }
+
+    fn refuse(&mut self, offer: &Offer, why: Refusal, now: Instant) {
+        if let Refusal::Debt { .. } = why {
+            self.freeze_promises(&offer.members, true, now);
+        }
+        let ballot = offer.ballot;
+        self.event(Event::Refused { ballot, by: self.me, why: why.phrase() });
+        let highest = self.highest_accepted();
+        let record = self.told_record();
+        let refuse = GroupMessage::Refuse { ballot, highest, why, record };
+        self.send_message(offer.from, &refuse, now);
     }
 
     fn answer(
@@ -92,17 +110,19 @@ impl Group {
         if members.get(&self.me) != Some(&self.incarnation) {
             return Answer::Refuse(Refusal::NotMe);
         }
-        // Whatever our own loop missed: what a member is promised with this counts from when it was heard, or from when we ceased to
-        // renew it. It counts on half of it.
         let heard = |id: &NodeId, incarnation: &Incarnation| {
             self.peers.get(id).is_some_and(|peer| {
-                peer.incarnation == Some(*incarnation)
-                    && peer.is_heard(&self.timing, now)
-                    && self.can_promise(peer, as_a_vote, now)
+                peer.incarnation == Some(*incarnation) && peer.is_heard(&self.timing, now)
             })
         };
         if members.iter().any(|(id, i)| *id != self.me && !heard(id, i)) {
             return Answer::Refuse(Refusal::Unheard);
+        }
+        // Whatever our own loop missed: what a member is promised with this counts from when it was heard, or from when we ceased to
+        // renew it.
+        let peers = members.keys().filter_map(|id| self.peers.get(id));
+        if peers.into_iter().any(|peer| !self.can_promise(peer, as_a_vote, now)) {
+            return Answer::WaitToHear;
         }
         if self.would_rival_a_view(members) {
             return Answer::Refuse(Refusal::Better);

@@ -213,6 +213,7 @@ fn a_vote_that_would_cost_the_lease_at_once_is_not_given_until_it_would_not() {
     let mut lan = alone();
     let offer = claim_of_a_stranger(&mut lan, |group| group.sent[2].0);
     lan.tell(0, 1, offer);
+    lan.run(ms(30));
 
     assert_eq!(refusals(&lan, 1).last(), Some(&Refusal::Unheard));
     assert!(lan.groups[1].lease().is_some_and(|lease| lease > lan.now + ms(300)));
@@ -498,7 +499,29 @@ fn what_is_heard_after_a_freeze_is_not_told_as_heard_with_an_accept() {
     lan.run(ms(140));
     let again = propose(&lan, epoch + 1, 0, &[0, 1, 2]);
     lan.tell(0, 1, again);
+    lan.run(ms(30));
     assert_eq!(refusals(&lan, 1).last(), Some(&Refusal::Unheard), "hardly anything is left");
+}
+
+#[test]
+fn a_member_that_has_just_come_back_is_heard_a_moment_before_the_proposal_is_refused() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    lan.keep_quiet = true;
+    cut_both_ways(&mut lan, &[(1, 2)]);
+    lan.run_until(|lan| {
+        lan.groups[1].peer(name(2)).is_some_and(|p| p.debt(&lan.groups[1].timing, lan.now) < ms(60))
+    });
+    let epoch = lan.groups[0].epoch.max(lan.groups[1].epoch) + 1;
+    let offer = propose(&lan, epoch, 0, &[0, 1, 2]);
+    lan.tell(0, 1, offer);
+    assert!(lan.groups[1].highest_accepted() < ballot(epoch, 0));
+
+    lan.cut.clear();
+    lan.run(ms(30));
+
+    assert_eq!(lan.groups[1].highest_accepted(), ballot(epoch, 0));
+    assert!(promises(&lan, 1, 2) > 0);
 }
 
 #[test]
