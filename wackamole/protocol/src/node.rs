@@ -297,7 +297,7 @@ impl Node {
             return true;
         }
         if let Departure::Releasing(until) = self.departure
-            && (self.agent.is_empty() && self.group.give_vote() && self.group.is_idle()
+            && (self.agent.is_empty() && self.group.give_vote(now) && self.group.is_idle()
                 || now >= until)
         {
             self.departure = Departure::Done;

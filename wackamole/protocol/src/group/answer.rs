@@ -66,7 +66,7 @@ impl Group {
         }
         match answer {
             Answer::Accept => {
-                self.deferred = None;
+                self.deferred.take_if(|deferred| deferred.offer.ballot <= ballot);
                 self.accept(accepting, offer.digest, now);
             }
             Answer::WaitToHear if offer.waits < WAITS_MAX => {

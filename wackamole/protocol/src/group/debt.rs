@@ -138,7 +138,15 @@ impl Group {
         incarnation: Incarnation,
         now: Instant,
     ) -> bool {
-        let mut earlier = self.earlier_accepts.values().filter(|earlier| now < earlier.until);
-        earlier.any(|earlier| earlier.members.get(&id) != Some(&incarnation))
+        // A start of a proposer that is over installs nothing any more.
+        let alive = |proposer: &NodeId, earlier: &EarlierAccept| {
+            self.peers.get(proposer).is_some_and(|peer| {
+                !peer.has_left() && earlier.members.get(proposer) == peer.incarnation.as_ref()
+            })
+        };
+        self.earlier_accepts
+            .iter()
+            .filter(|(proposer, earlier)| now < earlier.until && alive(proposer, earlier))
+            .any(|(_, earlier)| earlier.members.get(&id) != Some(&incarnation))
     }
 }

@@ -381,8 +381,10 @@ impl Group {
             return false;
         };
         votes.record.install(me, lineage, &formed);
-        // Whoever is leaving has a vote again in this one, to be given away like the one before.
-        (votes.giving, votes.given, votes.told_heir) = (None, false, false);
+        // Whoever is leaving has a vote again in this one, to be given away like the one before; unless that was given away with it.
+        if !votes.record.proxies.contains_key(&me) {
+            (votes.giving, votes.given, votes.told_heir) = (None, false, false);
+        }
         // All members have a vote again; what they said before they knew of the view would deny it.
         votes.said.clear();
         let primary = votes.record.lineage == lineage
@@ -410,10 +412,22 @@ impl Group {
         vote::upholding(&formed, promising, &votes.record.proxies)
     }
 
+    /// Somebody else's proposal was voted for, and may yet be installed.
+    fn is_awaiting_a_primary_view(&self, now: Instant) -> bool {
+        let ballot = self.highest_accepted();
+        self.is_agreeing()
+            && ballot.coordinator != self.me
+            && self.is_vote(ballot)
+            && !self.is_acceptance_over(now)
+    }
+
     /// Gives this node's vote away before it leaves, and tells whoever accepted an attempt of its own that nothing will come of that: it
     /// would bind them until this node is back. Returns whether that is done, or there is nothing to give.
-    pub(crate) fn give_vote(&mut self) -> bool {
+    pub(crate) fn give_vote(&mut self, now: Instant) -> bool {
         let me = self.me;
+        if self.is_awaiting_a_primary_view(now) {
+            return false; // in which it would have a vote, and nobody to give it to yet
+        }
         let members: BTreeSet<NodeId> =
             self.view.iter().flat_map(|view| view.members.keys().copied()).collect();
         let Some(votes) = &self.votes else { return true };

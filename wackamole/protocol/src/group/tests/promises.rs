@@ -232,10 +232,10 @@ fn whoever_leaves_in_mid_agreement_tells_that_nothing_will_come_of_its_proposal(
     let asked = lan.groups[0].highest_accepted();
     assert!(lan.groups[1].may_be_formed(asked));
 
-    assert!(!lan.groups[0].give_vote(), "that is on its way to the disk");
+    assert!(!give_vote(&mut lan, 0), "that is on its way to the disk");
     lan.run(ms(5));
 
-    assert!(lan.groups[0].give_vote());
+    assert!(give_vote(&mut lan, 0));
     assert!(!lan.groups[1].may_be_formed(asked), "or it would be bound until the other is back");
     lan.run(ms(300));
     assert_eq!(lan.groups[0].highest_accepted(), asked, "nor does it propose another");
@@ -260,7 +260,7 @@ fn nobody_lets_go_because_a_member_that_gave_its_vote_away_promises_nothing() {
     let mut lan = Lan::under(Partition::Quorum, 3);
     lan.run_until(|lan| lan.views.len() == 3);
     lan.run(ms(250));
-    lan.groups[2].give_vote();
+    give_vote(&mut lan, 2);
     // Its leave does not come: something that it said has not been acknowledged.
     lan.run(ms(1_500));
 
@@ -273,7 +273,7 @@ fn nobody_lets_go_because_a_member_that_gave_its_vote_away_promises_nothing() {
 fn nobody_hears_of_a_vote_given_away_before_a_restart_would_know_of_it() {
     let mut lan = Lan::under(Partition::Quorum, 3);
     lan.run_until(|lan| lan.views.len() == 3);
-    lan.groups[2].give_vote();
+    give_vote(&mut lan, 2);
     let told = |lan: &Lan| lan.groups[2].told_record().expect("a record").proxies;
     assert!(told(&lan).is_empty());
     lan.run(ms(1));
@@ -314,17 +314,43 @@ fn nobody_hears_of_an_accept_before_a_restart_would_know_of_it_and_a_restart_doe
 fn whoever_is_in_a_new_primary_view_after_it_gave_its_vote_away_gives_it_again() {
     let mut lan = Lan::under(Partition::Quorum, 3);
     lan.run_until(|lan| lan.views.len() == 3);
-    lan.groups[2].give_vote();
+    give_vote(&mut lan, 2);
     lan.run(ms(1));
-    assert!(lan.groups[2].give_vote());
+    assert!(give_vote(&mut lan, 2));
     cut_both_ways(&mut lan, &[(0, 1), (1, 2)]);
     lan.run_until(|lan| lan.groups[2].view().is_some_and(|view| view.members.len() == 2));
 
-    assert!(!lan.groups[2].give_vote(), "the vote that it has in this one");
+    assert!(!give_vote(&mut lan, 2), "the vote that it has in this one");
     lan.run(ms(1));
-    assert!(lan.groups[2].give_vote());
+    assert!(give_vote(&mut lan, 2));
     let given = lan.groups[0].told_record().expect("a record").proxies[&name(2)];
     assert!(given.up_to >= lan.groups[2].view().expect("a view").id);
+}
+
+#[test]
+fn whoever_has_voted_for_a_view_waits_for_it_before_it_gives_its_vote_away() {
+    let mut lan = Lan::under(Partition::Quorum, 3);
+    lan.run_until(|lan| lan.views.len() == 3);
+    lan.run(ms(250));
+    lan.keep_quiet = true;
+    let ballot = ballot(lan.groups[0].epoch + 1, 0);
+    let offer = claims(&lan, ballot, &[0, 1, 2], 1);
+    lan.tell(0, 2, offer);
+    assert_eq!(lan.groups[2].highest_accepted(), ballot);
+
+    assert!(!give_vote(&mut lan, 2));
+    lan.run(ms(290));
+    assert!(!give_vote(&mut lan, 2));
+    assert!(lan.groups[2].told_record().expect("a record").proxies.is_empty());
+    lan.run(ms(20));
+    give_vote(&mut lan, 2);
+    lan.run(ms(1));
+    assert_eq!(lan.groups[2].told_record().expect("a record").proxies[&name(2)].up_to, ballot);
+
+    // It comes after all, and with it no vote that could be given once more.
+    let claimed = lan.groups[2].note_formed(ballot);
+    assert!(claimed && give_vote(&mut lan, 2));
+    assert_eq!(promises(&lan, 2, 1), 0);
 }
 
 #[test]
@@ -334,10 +360,15 @@ fn whoever_gives_its_vote_away_promises_nothing_any_more() {
     lan.run(ms(250));
     assert_eq!(promises(&lan, 2, 1), 400_000);
 
-    lan.groups[2].give_vote();
+    give_vote(&mut lan, 2);
     lan.run(ms(1));
 
     assert_eq!(promises(&lan, 2, 1), 0, "its heir is bound for one more timeout only");
+}
+
+fn give_vote(lan: &mut Lan, node: usize) -> bool {
+    let now = lan.now;
+    lan.groups[node].give_vote(now)
 }
 
 /// What an echo of one would promise to another now, in microseconds.
