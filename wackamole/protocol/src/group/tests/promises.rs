@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::agreement::Accepting;
 use super::*;
 use crate::config::Partition;
 use crate::vote::{Formed, Proxy};
@@ -493,18 +494,21 @@ fn an_accept_tells_what_had_been_heard_when_it_was_given() {
 
 #[test]
 fn a_promise_that_nobody_was_told_would_end_is_made_anew_with_an_accept() {
-    let mut lan = Lan::agreed(3);
-    lan.run(ms(250));
-    lan.keep_quiet = true;
-    let without = keys(&lan, &[0, 1]).into_iter().collect();
-    lan.groups[1].freeze_promises(&without, false, lan.now);
-    assert_eq!(promises(&lan, 1, 2), 0);
-    let epoch = lan.groups[0].epoch + 1;
-    let again = propose(&lan, epoch, 0, &[0, 1, 2]);
-    lan.tell(0, 1, again);
+    for told in [false, true] {
+        let mut lan = Lan::agreed(3);
+        lan.run(ms(250));
+        let without = keys(&lan, &[0, 1]).into_iter().collect();
+        let members = keys(&lan, &[0, 1, 2]).into_iter().collect();
+        let (now, ballot) = (lan.now, ballot(lan.groups[0].epoch + 1, 0));
+        lan.groups[1].freeze_promises(&without, told, now);
+        assert_eq!(promises(&lan, 1, 2), 0);
 
-    assert_eq!(lan.groups[1].highest_accepted(), ballot(epoch, 0));
-    assert_eq!(promises(&lan, 1, 2), 400_000);
+        let (promise, proposed_since) = (ms(400), Some(now));
+        let accepting = Accepting { ballot, members, promise, proposed_since };
+        lan.groups[1].accept(accepting, 0, now);
+
+        assert_eq!(promises(&lan, 1, 2), if told { 0 } else { 400_000 });
+    }
 }
 
 #[test]
