@@ -1,6 +1,7 @@
 //! Puts a record on the disk, on a thread of its own: heartbeats never wait for a disk. What goes wrong ends the record, with one
 //! warning and, if there is room for it, a last entry that says why; the daemon goes on.
 
+use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -25,6 +26,8 @@ const WAITING_MAX: usize = 16 << 20;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The last entry fits in so many bytes, with its frame.
 const END_ROOM: u64 = 512;
+/// A file system gives and takes room in pieces no larger than this: whoever cuts off less may free nothing.
+const ALLOTTED_MAX: u64 = 8 << 10;
 
 /// Why there is no record.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +138,7 @@ impl FileSink {
         let queue = Arc::new(Queue::default());
         let shared = Arc::clone(&queue);
         thread::Builder::new().name("recorder".into()).spawn(move || {
-            let mut target = Target { file, written: 0, before: 0, size_max };
+            let mut target = Target { file, written: 0, begun: VecDeque::new(), size_max };
             if let Some(end) = write_all(&mut target, &received, &shared) {
                 shared.ended.store(true, Ordering::Relaxed);
                 target.mark(&end);
@@ -205,8 +208,8 @@ struct Target<F> {
     file: F,
     /// So many bytes of whole frames.
     written: u64,
-    /// So many before the last batch.
-    before: u64,
+    /// Where the last batches began, the latest last; the first of them further back than a file system allots at a time.
+    begun: VecDeque<u64>,
     size_max: u64,
 }
 
@@ -218,21 +221,25 @@ impl<F: Write> Target<F> {
 
     fn append(&mut self, batch: &[u8]) -> io::Result<()> {
         self.file.write_all(batch)?;
-        self.before = self.written;
+        self.begun.push_back(self.written);
         self.written += batch.len() as u64;
+        while self.begun.get(1).is_some_and(|next| self.written - next > ALLOTTED_MAX) {
+            self.begun.pop_front();
+        }
         Ok(())
     }
 }
 
 impl Target<File> {
     /// Says why nothing follows. What a full disk has taken of the last batch is cut off, which makes room; if that is not
-    /// enough, the batch before goes too.
+    /// enough, the batches before go too, until a piece of the disk is free that the mark fits in.
     fn mark(&mut self, end: &End) {
         let content = postcard::to_allocvec(&(0_i64, Entry::End(end.clone())))
             .expect("derived encodings into a vector cannot fail");
         let mark = frame(&content);
         // The first batch has the header, without which the rest is nothing.
-        for size in [self.written, self.before].into_iter().filter(|&size| size > 0) {
+        let begun = self.begun.iter().rev().copied();
+        for size in std::iter::once(self.written).chain(begun).filter(|&size| size > 0) {
             let mut marked = || {
                 self.file.set_len(size)?;
                 self.file.seek(SeekFrom::Start(size))?;
@@ -242,7 +249,9 @@ impl Target<File> {
                 return;
             }
         }
-        // A record without a last word ends with its last whole frame.
+        // A record without a last word ends with a whole frame.
+        let whole = self.begun.front().copied().filter(|&size| size > 0).unwrap_or(self.written);
+        let _ = self.file.set_len(whole);
     }
 }
 
@@ -280,6 +289,18 @@ mod tests {
                 "b-1.00000001.wackrec"
             ]
         );
+    }
+
+    #[test]
+    fn enough_is_remembered_to_free_a_piece_of_the_disk_and_no_more() {
+        let mut target =
+            Target { file: Vec::new(), written: 0, begun: VecDeque::new(), size_max: u64::MAX };
+        for _ in 0..1_000 {
+            target.append(&[7; 100]).unwrap();
+        }
+        let first = target.written - target.begun.front().unwrap();
+        assert!(first > ALLOTTED_MAX && first <= ALLOTTED_MAX + 100, "{first}");
+        assert_eq!(target.begun.back(), Some(&(target.written - 100)));
     }
 
     #[test]
