@@ -101,6 +101,8 @@ impl Group {
         for (id, incarnation) in self.creditors() {
             if members.get(&id) != Some(&incarnation)
                 && let Some(peer) = self.peers.get_mut(&id)
+                // A later start of it is owed nothing, and may well be among them.
+                && peer.incarnation == Some(incarnation)
             {
                 peer.freeze(now);
                 peer.given_up_at = told.then_some(now).max(peer.given_up_at);

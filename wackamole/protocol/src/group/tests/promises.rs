@@ -512,6 +512,22 @@ fn a_promise_that_nobody_was_told_would_end_is_made_anew_with_an_accept() {
 }
 
 #[test]
+fn what_is_frozen_for_an_earlier_start_of_a_peer_is_not_frozen_for_the_later_one() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(250));
+    let now = lan.now;
+    let later = Incarnation::new(9, 9);
+    let group = &mut lan.groups[1];
+    group.peers.get_mut(&name(2)).expect("a peer").restarted(later);
+    let with_the_later = [(name(1), group.incarnation), (name(2), later)].into_iter().collect();
+
+    group.freeze_promises(&with_the_later, true, now);
+
+    let frozen = |i: usize| group.peer(name(i)).expect("a peer").frozen_at;
+    assert_eq!((frozen(0), frozen(2)), (Some(now), None));
+}
+
+#[test]
 fn what_is_heard_after_a_freeze_is_not_told_as_heard_with_an_accept() {
     let mut lan = Lan::agreed(3);
     lan.run(ms(250));
