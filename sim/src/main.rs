@@ -1,14 +1,14 @@
-//! The simulator's command line: `run` scenarios over many seeds, or measure the simulator itself with `bench`.
+//! The simulator as a program: runs what its command line asks for, and prints what came of it.
+
+mod cli;
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use sim::determinism::{differing, fingerprints};
@@ -17,7 +17,7 @@ use sim::explore::{self, Course};
 use sim::narrate::Narrator;
 use sim::replay::account::Account;
 use sim::replay::clocks::Clocks;
-use sim::scenario::{Scenario, policy_word};
+use sim::scenario::Scenario;
 use sim::shrink::{self, Failing};
 use sim::stopwatch::Stopwatch;
 use sim::story::build;
@@ -25,218 +25,10 @@ use sim::sweep::{Seeds, Summary, sweep};
 use sim::{account, coverage, page, pages, replay, report, world};
 use wackamole_protocol::config::Partition;
 
-/// Simulates clusters of daemons on a LAN, with faults.
-#[derive(Parser)]
-#[command(name = "sim", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Verb,
-}
+use cli::{Cli, CoverageOptions, Determinism, Explore, Replay, Run, SHRINK_RUNS, Shrink, Verb};
 
-#[derive(Subcommand)]
-enum Verb {
-    /// Run scenarios and report in a table what clients saw and which promises were broken.
-    Run(Run),
-    /// Draw worlds from numbers, one after the other, and look for one in which a promise is broken; shrink what is found.
-    Explore(Explore),
-    /// Count what scenarios and exploration reach: faults, events and their causes, transitions, messages; name the rest.
-    Coverage(CoverageOptions),
-    /// Shrink a run that breaks a promise to the smallest scenario that still does.
-    Shrink(Shrink),
-    /// Run worlds of the exploration on one thread and again on two, and compare their traces byte for byte.
-    Determinism(Determinism),
-    /// Feed what real daemons recorded through the same machines again, compare what they do, and tell it as one course of
-    /// events.
-    Replay(Replay),
-    /// Measure how many seconds are simulated per second of one core, with five nodes.
-    Bench,
-}
-
-#[derive(Args)]
-struct Run {
-    /// Scenario files, or folders of them.
-    #[arg(required = true)]
-    scenarios: Vec<PathBuf>,
-    /// Run this seed only.
-    #[arg(long, conflicts_with = "seeds")]
-    seed: Option<u64>,
-    /// Run these seeds, `A..B` with both ends, or the first `N`; otherwise each scenario says how many.
-    #[arg(long, value_parser = seeds)]
-    seeds: Option<RangeInclusive<u64>>,
-    /// Run every story under these partition policies, separated by commas, instead of the ones that it names.
-    #[arg(long, value_delimiter = ',', value_parser = policy)]
-    policies: Vec<Partition>,
-    /// How many runs at a time; one per core unless given.
-    #[arg(long)]
-    jobs: Option<NonZeroUsize>,
-    /// Tell everything that happened, one line each; needs --seed.
-    #[arg(long, requires = "seed")]
-    trace: bool,
-    /// With --trace or a folder of --report: every datagram too. The page of a single run has them anyway.
-    #[arg(long)]
-    datagrams: bool,
-    /// Which engine runs them: turmoil or fast. The outcome is the same.
-    #[arg(long, value_parser = engine, default_value = "turmoil")]
-    engine: Scheduler,
-    /// Write a page for one run into a file that ends in `.html`: of the given seed, or of the first that breaks a promise,
-    /// or of the first. Otherwise a folder: a table of all scenarios that links to a page for each.
-    #[arg(long, value_name = "FILE.html|DIR")]
-    report: Option<PathBuf>,
-    /// Have every daemon record what it is told, into this folder, for `replay`; needs --seed and one scenario.
-    #[arg(long, requires = "seed", conflicts_with = "report", value_name = "DIR")]
-    record: Option<PathBuf>,
-    /// Report as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct Explore {
-    /// These seeds, `A..B` with both ends, or the first `N`; 1000 unless --for is given.
-    #[arg(long, value_parser = seeds)]
-    seeds: Option<RangeInclusive<u64>>,
-    /// Until so much time has passed, such as `90s` or `10m`.
-    #[arg(long = "for", value_name = "TIME", value_parser = time)]
-    time: Option<Duration>,
-    /// Only under these partition policies.
-    #[arg(long, value_delimiter = ',', value_parser = policy)]
-    policies: Vec<Partition>,
-    /// How many worlds at a time; one per core unless given.
-    #[arg(long)]
-    jobs: Option<NonZeroUsize>,
-    /// Where the shrunk scenarios of at most five failures are written.
-    #[arg(long, value_name = "DIR", default_value = "scenarios/regressions")]
-    keep: PathBuf,
-    /// Stop at the first world in which a promise is broken.
-    #[arg(long)]
-    until_found: bool,
-    /// Do not shrink.
-    #[arg(long)]
-    no_shrink: bool,
-    /// Which engine runs them: turmoil or fast. The outcome is the same.
-    #[arg(long, value_parser = engine, default_value = "fast")]
-    engine: Scheduler,
-    /// Write the scenario of this seed to standard output, and run nothing.
-    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time"])]
-    show: Option<u64>,
-    /// Report as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct CoverageOptions {
-    /// Scenario files, or folders of them.
-    #[arg(default_value = "scenarios")]
-    scenarios: Vec<PathBuf>,
-    /// With so many seeds each.
-    #[arg(long, default_value_t = 4)]
-    story_seeds: u64,
-    /// Explore these seeds, `A..B` with both ends, or the first `N`.
-    #[arg(long, value_parser = seeds, default_value = "1000")]
-    seeds: RangeInclusive<u64>,
-    /// Stop exploring after so much time, such as `90s` or `10m`.
-    #[arg(long = "for", value_name = "TIME", value_parser = time)]
-    time: Option<Duration>,
-    /// How many runs at a time; one per core unless given.
-    #[arg(long)]
-    jobs: Option<NonZeroUsize>,
-    /// Write the table into this file as a document too.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/search-coverage.md")]
-    write: Option<PathBuf>,
-    /// Report as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct Shrink {
-    /// The scenario file.
-    scenario: PathBuf,
-    /// The seed with which it fails.
-    #[arg(long)]
-    seed: u64,
-    /// Under this partition policy instead of the one that it names.
-    #[arg(long, value_parser = policy)]
-    policy: Option<Partition>,
-    /// Where to write it; to standard output unless given.
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// At most so many runs.
-    #[arg(long, default_value_t = SHRINK_RUNS)]
-    runs: usize,
-    /// Which engine runs them: turmoil or fast. The result is run under turmoil all the same.
-    #[arg(long, value_parser = engine, default_value = "fast")]
-    engine: Scheduler,
-}
-
-#[derive(Args)]
-struct Determinism {
-    /// These seeds, `A..B` with both ends, or the first `N`.
-    #[arg(long, value_parser = seeds, default_value = "1000")]
-    seeds: RangeInclusive<u64>,
-    /// Only under these partition policies.
-    #[arg(long, value_delimiter = ',', value_parser = policy)]
-    policies: Vec<Partition>,
-    /// Which engine runs them: turmoil or fast.
-    #[arg(long, value_parser = engine, default_value = "fast")]
-    engine: Scheduler,
-    /// Run them under the other engine too, and compare.
-    #[arg(long)]
-    both_engines: bool,
-}
-
-#[derive(Args)]
-struct Replay {
-    /// Records, or folders of them, of one cluster.
-    #[arg(required = true)]
-    records: Vec<PathBuf>,
-    /// The key of the cluster; otherwise `cluster.key` in one of the folders.
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
-    /// Tell everything that happened, one line each.
-    #[arg(long)]
-    trace: bool,
-    /// Report as JSON.
-    #[arg(long, conflicts_with = "trace")]
-    json: bool,
-    /// Draw the page of it: the one that simulated runs have.
-    #[arg(long, value_name = "FILE.html")]
-    report: Option<PathBuf>,
-}
-
-/// Enough for a run of some hundred faults.
-const SHRINK_RUNS: usize = 600;
 /// More failures of one exploration than that are not shrunk: they are likely to be the same few.
 const SHRUNK_MAX: usize = 5;
-
-fn time(text: &str) -> Result<Duration, String> {
-    sim::scenario::text::parse_duration(text)
-        .map(|time| Duration::from_micros(time.as_micros() as u64))
-}
-
-fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
-    let complaint =
-        || format!("found `{text}`, expected a number such as `50` or a range such as `1..50`");
-    let range = match text.split_once("..") {
-        Some((first, last)) => {
-            first.parse().map_err(|_| complaint())?..=last.parse().map_err(|_| complaint())?
-        }
-        None => 1..=text.parse().map_err(|_| complaint())?,
-    };
-    if range.is_empty() { Err(complaint()) } else { Ok(range) }
-}
-
-fn policy(text: &str) -> Result<Partition, String> {
-    let all = [Partition::Component, Partition::Lan, Partition::Quorum];
-    all.into_iter()
-        .find(|policy| policy_word(*policy) == text)
-        .ok_or_else(|| format!("found `{text}`, expected component, lan or quorum"))
-}
-
-fn engine(text: &str) -> Result<Scheduler, String> {
-    Scheduler::named(text).ok_or_else(|| format!("found `{text}`, expected turmoil or fast"))
-}
 
 /// The given policies, or all.
 fn policies(given: &[Partition]) -> Vec<Partition> {

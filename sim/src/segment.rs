@@ -3,6 +3,10 @@
 //!
 //! It never reacts to a `Drop`: turmoil's `crash` runs destructors, and a killed daemon does not tidy up.
 
+mod mail;
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -21,6 +25,7 @@ use crate::links::{Links, Station};
 use crate::netem::{Fate, Impairment, Netem};
 use crate::rng::Rng;
 use crate::signs::{Said, Signs, has_neighbour};
+pub use mail::Mail;
 
 /// The segment as the parts of one world share it.
 pub type SharedSegment = Rc<RefCell<Segment>>;
@@ -161,15 +166,6 @@ struct Machine {
     bell: Rc<Bell>,
     mail: VecDeque<Mail>,
     mail_bell: Rc<Bell>,
-}
-
-/// A datagram that no daemon of ours sent.
-#[derive(Debug)]
-pub struct Mail {
-    /// In whose name.
-    pub from: usize,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
 }
 
 /// Losses in a row on one directed link.
@@ -395,38 +391,6 @@ impl Segment {
         Rc::clone(&self.machines[node].bell)
     }
 
-    /// A datagram is sent that does not come through a daemon's socket.
-    pub fn post(&mut self, now: Duration, to: usize, mail: Mail) {
-        let arrives = now + self.hop;
-        let behind = self.posted.partition_point(|(earlier, ..)| *earlier <= arrives);
-        self.posted.insert(behind, (arrives, to, mail));
-    }
-
-    fn deliver_mail(&mut self, now: Duration) {
-        while self.posted.front().is_some_and(|(arrives, ..)| *arrives <= now) {
-            let Some((_, to, mail)) = self.posted.pop_front() else { return };
-            let listens = matches!(
-                self.daemons[to],
-                Daemon::Running(_) | Daemon::Paused(_) | Daemon::Frozen(_)
-            );
-            if listens && self.links.reaches(mail.from, to) {
-                let machine = &mut self.machines[to];
-                machine.mail.push_back(mail);
-                machine.mail_bell.ring();
-            }
-        }
-    }
-
-    /// Takes such a datagram.
-    pub fn next_mail(&mut self, node: usize) -> Option<Mail> {
-        self.machines[node].mail.pop_front()
-    }
-
-    /// Rings when there is one.
-    pub fn mail_bell(&self, node: usize) -> Rc<Bell> {
-        Rc::clone(&self.machines[node].mail_bell)
-    }
-
     /// What goes wrong with address work at this time.
     pub fn sabotage(&self, now: Duration, node: usize, vip: usize) -> Option<Sabotage> {
         let hits = |s: &&Sabotage| {
@@ -520,68 +484,4 @@ impl Segment {
 /// A random number generator for one node's machine, by the world's seed.
 pub fn machine_rng(seed: u64, node: usize) -> Rng {
     Rng::new(seed, &format!("machine {node}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    fn segment(loss: f64) -> Segment {
-        let clients = Clients::new(1, 1, ms(3000), 1);
-        let wires = Impairment { loss, ..Impairment::default() };
-        let mut segment = Segment::new(2, 1, clients, wires, ms(1), 1);
-        segment.kernels.power_on(0);
-        segment.kernels.power_on(1);
-        segment
-    }
-
-    #[test]
-    fn nothing_is_announced_that_is_not_held() {
-        let mut segment = segment(0.0);
-        segment.announce(ms(0), 0, 0);
-        assert!(segment.journal.is_empty() && segment.clients.wake_at().is_none());
-        segment.acquire(ms(1), 0, 0);
-        segment.announce(ms(1), 0, 0);
-        assert_eq!(segment.clients.wake_at(), Some(ms(2)));
-    }
-
-    #[test]
-    fn a_deleted_address_is_told_to_the_daemon_once() {
-        let mut segment = segment(0.0);
-        segment.acquire(ms(1), 0, 0);
-        segment.delete(ms(2), 0, 0);
-        segment.delete(ms(3), 0, 0);
-        assert_eq!(segment.next_news(0), Some(News::Vanished(0)));
-        assert_eq!(segment.next_news(0), None);
-    }
-
-    #[test]
-    fn silence_is_not_loss() {
-        let mut quiet = segment(0.0);
-        quiet.datagram(ms(5), 0, 1, b"x");
-        assert_eq!(quiet.lost_for(ms(900), 0, 1), ms(0));
-
-        let mut lossy = segment(1.0);
-        lossy.datagram(ms(5), 0, 1, b"x");
-        assert_eq!(lossy.lost_for(ms(900), 0, 1), ms(900));
-        assert_eq!(lossy.lost_for(ms(900), 1, 0), ms(0));
-    }
-
-    #[test]
-    fn sabotage_hits_its_target_until_it_ends() {
-        let mut segment = segment(0.0);
-        segment.sabotage.push(Sabotage {
-            node: 0,
-            vip: 0,
-            kind: SabotageKind::Fail,
-            until: Some(ms(10)),
-        });
-        assert!(segment.sabotage(ms(9), 0, 0).is_some());
-        assert!(segment.sabotage(ms(10), 0, 0).is_none());
-        assert!(segment.sabotage(ms(9), 1, 0).is_none());
-    }
 }

@@ -7,7 +7,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::message::{Change, Decision, Update, Verdict};
+use super::message::{Change, Decision, HandedOver, Update, Verdict};
 use super::*;
 use crate::config::{ClusterKey, NodeDefinition, Partition, Safety, Timing, VipDefinition};
 use crate::vip::{Vip, VipAddress};

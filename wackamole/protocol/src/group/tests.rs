@@ -2,16 +2,19 @@
 
 mod lan;
 mod lease;
+mod leaving;
 mod promises;
 mod refusals;
+mod votes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::message::{GroupMessage, Refusal};
 use super::*;
+use crate::config::Partition;
 use crate::vote::Claim;
 use crate::wire::Codec;
-use crate::wire::message::{Fragment, Leave};
+use crate::wire::message::{Body, Fragment, Header, Heartbeat, Leave};
 use lan::{Lan, config, ms, name};
 
 fn ballot(epoch: u64, coordinator: usize) -> ViewId {
@@ -39,6 +42,13 @@ fn asks(
     GroupMessage::Propose { ballot, members, digest: 0, promise_us, heard, claim }
 }
 
+/// A proposal of a primary view, founded on what `witness` knows.
+fn claims(lan: &Lan, ballot: ViewId, members: &[usize], witness: usize) -> GroupMessage {
+    let record = lan.groups[witness].told_record().expect("a record");
+    let claim = Claim { record, mute: BTreeSet::new() };
+    asks(lan, ballot, keys(lan, members), Some(claim))
+}
+
 /// The refusals that `node` has sent since the start.
 fn refusals(lan: &Lan, node: usize) -> Vec<Refusal> {
     lan.messages
@@ -49,6 +59,27 @@ fn refusals(lan: &Lan, node: usize) -> Vec<Refusal> {
             _ => None,
         })
         .collect()
+}
+
+/// What an echo of one would promise to another now, in microseconds.
+fn promises(lan: &Lan, node: usize, to: usize) -> u32 {
+    let group = &lan.groups[node];
+    group.echo_for(group.peer(name(to)).expect("a peer"), lan.now).expect("heard").promise_us
+}
+
+/// The second of three is the primary view alone, and hears the first again.
+fn alone() -> Lan {
+    let mut lan = Lan::agreed_under(Partition::Quorum, 3);
+    lan.cut_both_ways(&[(0, 1), (0, 2)]);
+    lan.run(ms(2_000));
+    lan.cut_both_ways(&[(1, 2)]);
+    lan.run(ms(2_000));
+    let view = lan.groups[1].view().expect("a view");
+    assert!(view.primary && view.members.len() == 1, "{view:?}");
+
+    lan.cut.remove(&(0, 1));
+    lan.cut.remove(&(1, 0));
+    lan
 }
 
 #[test]
@@ -289,8 +320,7 @@ fn a_member_that_everybody_hears_is_not_dropped() {
 #[test]
 fn the_promise_to_one_of_two_who_do_not_hear_each_other_is_frozen_until_they_do() {
     let mut lan = Lan::agreed(3);
-    lan.run(ms(250));
-    lan.keep_quiet = true;
+    lan.hush();
     lan.cut.extend([(0, 2), (2, 0)]);
     let frozen = |lan: &Lan| lan.groups[1].peer(name(2)).expect("a peer").frozen_at;
     lan.run_until(|lan| frozen(lan).is_some());

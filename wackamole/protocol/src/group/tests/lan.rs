@@ -94,9 +94,30 @@ impl Lan {
 
     /// All are in one view.
     pub(super) fn agreed(nodes: usize) -> Self {
-        let mut lan = Self::new(nodes);
+        Self::agreed_under(Partition::Component, nodes)
+    }
+
+    /// All are in one view, under that policy.
+    pub(super) fn agreed_under(partition: Partition, nodes: usize) -> Self {
+        let mut lan = Self::under(partition, nodes);
         lan.run_until(|lan| lan.views.len() == nodes);
         lan
+    }
+
+    /// All hear each other for a while; then the proposals of the engines themselves are lost.
+    pub(super) fn hush(&mut self) {
+        self.run(ms(250));
+        self.keep_quiet = true;
+    }
+
+    /// Neither of each pair hears the other any more.
+    pub(super) fn cut_both_ways(&mut self, pairs: &[(usize, usize)]) {
+        self.cut.extend(pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]));
+    }
+
+    /// Later than all that anybody knows of.
+    pub(super) fn next_epoch(&self) -> u64 {
+        self.groups.iter().map(|group| group.epoch).max().expect("engines") + 1
     }
 
     pub(super) fn run_until(&mut self, done: impl Fn(&Self) -> bool) {

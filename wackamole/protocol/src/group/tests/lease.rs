@@ -138,8 +138,7 @@ fn a_member_is_suspected_after_half_of_the_failure_timeout() {
 #[test]
 fn a_node_echoes_no_promise_that_it_has_frozen_or_never_gave() {
     let mut lan = Lan::agreed(3);
-    lan.run(ms(250));
-    lan.keep_quiet = true;
+    lan.hush();
     lan.cut.extend([(0, 2), (2, 0)]);
     lan.run_until(|lan| lan.groups[1].peer(name(2)).expect("a peer").frozen_at.is_some());
     let frozen_at = lan.now;

@@ -87,8 +87,7 @@ fn nobody_is_proposed_who_has_echoed_nothing_for_long() {
 fn a_view_without_those_who_have_left_is_asked_for_again_at_once() {
     for has_left in [true, false] {
         let mut lan = Lan::agreed(3);
-        lan.run(ms(250));
-        lan.keep_quiet = true;
+        lan.hush();
         if has_left {
             let now = lan.now;
             let incarnation = lan.groups[2].incarnation;

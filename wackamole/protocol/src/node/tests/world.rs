@@ -3,6 +3,9 @@
 //! After every step it is checked that no two kernels of one connected component answer for one VIP, but for a bounded
 //! time after two components have met.
 
+mod machine;
+mod promises;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,7 +14,7 @@ use crate::config::{
 };
 use crate::event::Event;
 use crate::id::{Incarnation, NodeId};
-use crate::node::{AddressOutcome, Destination, Node, Output};
+use crate::node::{AddressOutcome, Node};
 use crate::status::Status;
 use crate::time::{Duration, Instant};
 use crate::vip::{Vip, VipAddress, VipId};
@@ -490,162 +493,6 @@ impl World {
         self.now = end;
     }
 
-    fn wake(&mut self, i: usize) {
-        self.machines[i].stopped_until = None;
-        let now = self.clock(i);
-        if self.machines[i].node.is_some() {
-            self.node(i).handle_timeout(now);
-            self.drain(i);
-        }
-        for ticket in core::mem::take(&mut self.machines[i].saved) {
-            if self.machines[i].node.is_some() {
-                let now = self.clock(i);
-                self.node(i).handle_saved(ticket, now);
-                self.drain(i);
-            }
-        }
-        for outcome in core::mem::take(&mut self.machines[i].answers) {
-            self.answer(i, outcome);
-        }
-        for (from, datagram) in core::mem::take(&mut self.machines[i].inbox) {
-            self.happen(Happening::Arrive { to: i, from, datagram });
-        }
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Arrive { to, from, datagram } => {
-                let now = self.clock(to);
-                let address = self.config.nodes[from].addresses[0];
-                let machine = &mut self.machines[to];
-                if machine.stopped_until.is_some() {
-                    machine.inbox.push((from, datagram));
-                } else if let Some(node) = &mut machine.node {
-                    node.handle_datagram(address, &datagram, now);
-                    self.drain(to);
-                }
-            }
-            Happening::Probed { node, life } => {
-                if self.machines[node].life == life {
-                    self.probed(node);
-                }
-            }
-            Happening::Saved { node, life, ticket, record } => {
-                // What was under way when the machine stopped is lost, or the disk has it and nobody was told.
-                let lives = self.machines[node].life == life;
-                if lives || self.dice.below(2) == 0 && self.machines[node].life == life + 1 {
-                    self.machines[node].disk = Some(record);
-                }
-                let now = self.clock(node);
-                if lives && self.machines[node].stopped_until.is_some() {
-                    self.machines[node].saved.push(ticket);
-                } else if lives && let Some(daemon) = &mut self.machines[node].node {
-                    daemon.handle_saved(ticket, now);
-                    self.drain(node);
-                }
-            }
-            Happening::Kernel { node, life, vip, acquire, generation } => {
-                let machine = &mut self.machines[node];
-                let stale = machine.changed_in.get(&vip).is_some_and(|&g| g > generation);
-                // A new try that is no longer wanted; a first try is followed by the release.
-                if machine.life != life || acquire && stale {
-                    return;
-                }
-                let fails = acquire && self.dice.below(100) < self.fail_percent;
-                let outcome = if fails {
-                    machine.kernel.remove(&vip);
-                    let error = "out of luck".to_owned();
-                    AddressOutcome::Failed { vip, generation, error, given_up: true }
-                } else if acquire {
-                    machine.kernel.insert(vip);
-                    if machine.desired.contains(&vip) {
-                        machine.shut.remove(&vip);
-                    }
-                    AddressOutcome::Held { vip, generation }
-                } else {
-                    machine.kernel.remove(&vip);
-                    AddressOutcome::Released { vip, generation }
-                };
-                if fails {
-                    let pause = self.delay((10_000, 200_000));
-                    self.try_again(node, vip, pause);
-                }
-                self.answer(node, outcome);
-            }
-        }
-    }
-
-    fn drain(&mut self, i: usize) {
-        while let Some(output) = self.machines[i].node.as_mut().and_then(Node::poll_output) {
-            match output {
-                Output::Transmit { to: Destination::Peer(to), datagram } => {
-                    let to = self
-                        .config
-                        .nodes
-                        .iter()
-                        .position(|node| node.addresses.contains(&to))
-                        .expect("a configured address");
-                    self.transmit(i, to, datagram);
-                }
-                Output::Transmit { to: Destination::Group, datagram } => {
-                    for to in (0..self.size()).filter(|&to| to != i) {
-                        self.transmit(i, to, datagram.clone());
-                    }
-                }
-                Output::Hold { generation, vips } => self.hold(i, generation, vips),
-                Output::Clear { wanted, .. } => {
-                    self.machines[i].to_clear = wanted.into_keys().collect();
-                    self.probe(i, ms(1));
-                }
-                Output::Save { ticket, record } => {
-                    let delay = self.delay((100, 5_000));
-                    let life = self.machines[i].life;
-                    let saved = Happening::Saved { node: i, life, ticket, record };
-                    self.later(self.now + delay, saved);
-                }
-                Output::Announce { .. } => {}
-                Output::Event(event) => {
-                    let (hit, rest) = core::mem::take(&mut self.traps)
-                        .into_iter()
-                        .partition(|(bait, _)| bait.is_taken_by(&event));
-                    self.traps = rest;
-                    let hit: Vec<(Bait, Strike)> = hit;
-                    self.sprung.extend(hit.into_iter().map(|(_, strike)| strike));
-                    self.log.push((self.now, i, event));
-                }
-                Output::Left => self.stop_daemon(i),
-            }
-        }
-        self.renew_gate(i);
-    }
-
-    /// As the driver does: what is still there without a lease has that of before.
-    fn renew_gate(&mut self, i: usize) {
-        let machine = &mut self.machines[i];
-        let lease = machine.node.as_ref().and_then(Node::lease);
-        if lease.is_some() || machine.kernel.is_empty() && machine.desired.is_empty() {
-            machine.gate = lease;
-        }
-    }
-
-    fn probe(&mut self, i: usize, within: Duration) {
-        if !self.machines[i].to_clear.is_empty() {
-            let life = self.machines[i].life;
-            self.later(self.now + within, Happening::Probed { node: i, life });
-        }
-    }
-
-    /// What nobody within reach answers for is clear; the rest is asked about again.
-    fn probed(&mut self, i: usize) {
-        for vip in self.machines[i].to_clear.clone() {
-            let answered = self.holders(vip).into_iter().any(|j| j != i && self.linked(i, j));
-            if !answered && self.machines[i].to_clear.remove(&vip) {
-                self.answer(i, AddressOutcome::Cleared { vip });
-            }
-        }
-        self.probe(i, self.config.timing.heartbeat);
-    }
-
     fn transmit(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
         if self.sent.len() < SENT_REMEMBERED {
             self.sent.push((to, from, datagram.clone()));
@@ -673,21 +520,6 @@ impl World {
         self.queue.insert((at, self.next), happening);
     }
 
-    /// One operation for each change, one after the other for each VIP, as the reconciler does it.
-    fn hold(&mut self, i: usize, generation: u64, vips: BTreeSet<VipId>) {
-        let before = core::mem::replace(&mut self.machines[i].desired, vips.clone());
-        for &vip in before.symmetric_difference(&vips) {
-            let delay = self.delay(self.operation_us);
-            let free = self.machines[i].busy_until.get(&vip).copied().unwrap_or(self.now);
-            let at = free.max(self.now) + delay;
-            self.machines[i].busy_until.insert(vip, at);
-            self.machines[i].changed_in.insert(vip, generation);
-            self.machines[i].shut.insert(vip);
-            let (life, acquire) = (self.machines[i].life, vips.contains(&vip));
-            self.later(at, Happening::Kernel { node: i, life, vip, acquire, generation });
-        }
-    }
-
     pub(super) fn holders(&self, vip: VipId) -> Vec<usize> {
         let open = |i: usize| self.machines[i].gate.is_none_or(|until| self.clock(i) < until);
         (0..self.size())
@@ -706,106 +538,5 @@ impl World {
 
     fn linked(&self, a: usize, b: usize) -> bool {
         !self.cut.contains(&(a, b)) && !self.cut.contains(&(b, a))
-    }
-
-    /// Running daemons that are connected with each other, directly or through others.
-    pub(super) fn components(&self) -> Vec<BTreeSet<usize>> {
-        let mut rest: BTreeSet<usize> = (0..self.size()).filter(|&i| self.is_running(i)).collect();
-        let mut components = Vec::new();
-        while let Some(first) = rest.pop_first() {
-            let mut component = BTreeSet::from([first]);
-            while let Some(&next) =
-                rest.iter().find(|&&i| component.iter().any(|&c| self.linked(c, i)))
-            {
-                rest.remove(&next);
-                component.insert(next);
-            }
-            components.push(component);
-        }
-        components
-    }
-
-    /// P1, also of machines whose daemon is dead or stopped: their gates are shut when the lease ends.
-    fn check_exclusive(&mut self) {
-        for vip in self.vips() {
-            let holders = self.holders(vip);
-            if self.config.safety.partition == Partition::Quorum {
-                let story = || self.story(80);
-                assert!(holders.len() < 2, "{}: {vip} is on {holders:?}\n{}", self.now, story());
-                continue;
-            }
-            let overlap = holders
-                .iter()
-                .enumerate()
-                .any(|(i, &a)| holders[i + 1..].iter().any(|&b| self.linked(a, b)));
-            if !overlap {
-                self.overlap_since.remove(&vip);
-                continue;
-            }
-            let since = *self.overlap_since.entry(vip).or_insert(self.now);
-            // While links are broken one by one, two views may be kept from becoming one: then the smaller yields.
-            let kept_apart = !self.cut.is_empty()
-                && self.now
-                    <= since
-                        + self.config.timing.failure_timeout * 4
-                        + Duration::from_micros(self.operation_us.1);
-            assert!(
-                self.now <= self.tolerant_until || kept_apart,
-                "{} since {since}: {vip} is on {holders:?}\n{}",
-                self.now,
-                self.story(80),
-            );
-        }
-    }
-
-    /// P2: in each component whose members all hear each other every VIP has exactly one holder.
-    pub(super) fn assert_covered(&self) {
-        for component in self.components() {
-            for vip in self.vips() {
-                let holders: Vec<_> =
-                    self.holders(vip).into_iter().filter(|h| component.contains(h)).collect();
-                assert_eq!(
-                    holders.len(),
-                    1,
-                    "{}: {vip} is on {holders:?} of {component:?}\n{}",
-                    self.now,
-                    self.story(80)
-                );
-            }
-        }
-    }
-
-    pub(super) fn assert_balanced(&self) {
-        for component in self.components() {
-            let counts: Vec<usize> = component.iter().map(|&i| self.holds(i)).collect();
-            let (min, max) = (counts.iter().min(), counts.iter().max());
-            assert!(
-                max.zip(min).is_none_or(|(max, min)| max - min <= 1),
-                "{}: {counts:?}\n{}",
-                self.now,
-                self.story(80)
-            );
-        }
-    }
-
-    /// The last lines of what happened, ids replaced by names. What is merely assigned is left out.
-    pub(super) fn story(&self, lines: usize) -> String {
-        let told: Vec<_> = self
-            .log
-            .iter()
-            .filter(|(_, _, event)| !matches!(event, Event::Assigned { .. }))
-            .collect();
-        let skip = told.len().saturating_sub(lines);
-        let mut story: String = told[skip..]
-            .iter()
-            .map(|(at, i, event)| format!("{at} {} {event:?}\n", self.config.nodes[*i].name))
-            .collect();
-        for node in &self.config.nodes {
-            story = story.replace(&node.id().to_string(), &node.name);
-        }
-        for definition in &self.config.vips {
-            story = story.replace(&definition.vip.id().to_string(), definition.vip.name());
-        }
-        story
     }
 }
