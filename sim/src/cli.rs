@@ -104,9 +104,14 @@ pub(crate) struct Explore {
     /// Which engine runs them: turmoil or fast. The outcome is the same.
     #[arg(long, value_parser = engine, default_value = "fast")]
     pub(crate) engine: Scheduler,
-    /// Write the scenario of this seed to standard output, and run nothing.
+    /// Write the scenario of this seed to standard output.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time"])]
     pub(crate) show: Option<u64>,
+    /// With --show: which of its lives. The first is as it was drawn; in the others it is struck at moments of the first, which is
+    /// lived for them.
+    #[arg(long, value_name = "NUMBER", default_value = "1", requires = "show",
+          value_parser = clap::value_parser!(u64).range(1..=sim::explore::LIVES))]
+    pub(crate) life: u64,
     /// Report as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -178,7 +178,12 @@ fn replay(options: &Replay) -> anyhow::Result<bool> {
 fn explore(options: &Explore) -> anyhow::Result<bool> {
     let policies = policies(&options.policies);
     if let Some(seed) = options.show {
-        print(&explore::draw(seed, &policies).text())?;
+        let Some(world) = explore::life(options.engine, seed, &policies, options.life) else {
+            bail!(
+                "the world of seed {seed} has no moment to strike at, or an operator forces a primary view in it"
+            );
+        };
+        print(&world.text())?;
         return Ok(true);
     }
     let seeds = options.seeds.clone().or(options.time.is_none().then_some(1..=1_000));

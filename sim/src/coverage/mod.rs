@@ -20,10 +20,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wackamole_protocol::config::Partition;
 
 use crate::engine::Scheduler;
-use crate::explore::draw;
+use crate::explore::lives;
 use crate::scenario::Scenario;
 use crate::stopwatch::Stopwatch;
-use crate::world;
+use crate::world::{self, Outcome};
 use record::Counts;
 
 /// What is run.
@@ -143,20 +143,30 @@ struct One {
 }
 
 fn one(run: Run, scenarios: &[Scenario]) -> One {
-    let drawn;
-    let (kind, name, scenario, seed) = match run {
+    const POLICIES: [Partition; 3] = [Partition::Component, Partition::Lan, Partition::Quorum];
+    match run {
         Run::Story(scenario, seed) => {
             let scenario = &scenarios[scenario];
-            (0, format!("{} seed {seed}", scenario.name), scenario, seed)
+            let name = format!("{} seed {seed}", scenario.name);
+            let outcome = world::run_on(Scheduler::Fast, scenario, seed, true);
+            let counts = reach::reached(scenario, seed, &outcome);
+            One { kind: 0, broken: broken(&name, &outcome), counts, name }
         }
         Run::World(seed) => {
-            drawn = draw(seed, &[Partition::Component, Partition::Lan, Partition::Quorum]);
-            (1, format!("seed {seed}"), &drawn, seed)
+            let name = format!("seed {seed}");
+            let mut one = One { kind: 1, name, counts: Counts::default(), broken: None };
+            for (scenario, outcome) in lives(Scheduler::Fast, seed, &POLICIES, true) {
+                for (point, count) in reach::reached(&scenario, seed, &outcome) {
+                    *one.counts.entry(point).or_default() += count;
+                }
+                one.broken = one.broken.or_else(|| broken(&one.name, &outcome));
+            }
+            one
         }
-    };
-    let outcome = world::run_on(Scheduler::Fast, scenario, seed, true);
-    let broken = outcome.violations().next().map(|(at, check, sentence)| {
-        format!("{name}: {:.3}s {check}: {sentence}", at.as_secs_f64())
-    });
-    One { kind, counts: reach::reached(scenario, seed, &outcome), name, broken }
+    }
+}
+
+fn broken(name: &str, outcome: &Outcome) -> Option<String> {
+    let (at, check, sentence) = outcome.violations().next()?;
+    Some(format!("{name}: {:.3}s {check}: {sentence}", at.as_secs_f64()))
 }

@@ -1,5 +1,6 @@
 //! Exploration: one world after the other, each drawn from a number, until the seeds or the time run out.
 
+mod aim;
 mod draw;
 mod tally;
 
@@ -13,10 +14,11 @@ use wackamole_protocol::config::Partition;
 
 use crate::engine::Scheduler;
 use crate::scenario::plan::plan;
-use crate::scenario::policy_word;
+use crate::scenario::{Scenario, policy_word};
 use crate::shrink::Failing;
 use crate::stopwatch::Stopwatch;
-use crate::world;
+use crate::world::{self, Outcome};
+use aim::{Moments, aim};
 pub use draw::draw;
 pub use tally::Tally;
 
@@ -89,29 +91,73 @@ fn progress(course: &Course) -> ProgressBar {
     progress
 }
 
-/// One world's life.
-fn one(scheduler: Scheduler, seed: u64, policies: &[Partition]) -> Tally {
+/// How often each world lives.
+pub const LIVES: u64 = 3;
+
+/// All lives of a seed's world. The first is as it was drawn; the others are struck at moments that the first has shown.
+pub fn lives(
+    scheduler: Scheduler,
+    seed: u64,
+    policies: &[Partition],
+    datagrams: bool,
+) -> impl Iterator<Item = (Scenario, Outcome)> {
     let world = draw(seed, policies);
-    let watch = Stopwatch::start();
-    let outcome = world::run_on(scheduler, &world, seed, false);
-    let mut tally = Tally { seeds: 1, simulated: outcome.simulated, ..Tally::default() };
-    tally.worked = watch.worked();
-    tally.node_time = outcome.simulated * world.nodes.len() as u32;
-    *tally.policies.entry(policy_word(world.safety.partition)).or_default() += 1;
-    for (_, fault) in plan(&world, seed) {
+    let mut moments = None;
+    (1..=LIVES).filter_map(move |number| {
+        let scenario = match &moments {
+            None => world.clone(),
+            Some(moments) => aim(&world, seed, number, moments)?,
+        };
+        let outcome = world::run_on(scheduler, &scenario, seed, datagrams);
+        moments.get_or_insert_with(|| Moments::of(&world, &outcome.entries));
+        Some((scenario, outcome))
+    })
+}
+
+/// One of them, for which the first is lived.
+pub fn life(
+    scheduler: Scheduler,
+    seed: u64,
+    policies: &[Partition],
+    number: u64,
+) -> Option<Scenario> {
+    let world = draw(seed, policies);
+    if number <= 1 {
+        return Some(world);
+    }
+    let first = world::run_on(scheduler, &world, seed, false);
+    aim(&world, seed, number, &Moments::of(&world, &first.entries))
+}
+
+/// A world, until a promise is broken in one of its lives.
+fn one(scheduler: Scheduler, seed: u64, policies: &[Partition]) -> Tally {
+    let mut tally = Tally { seeds: 1, ..Tally::default() };
+    let mut lives = lives(scheduler, seed, policies, false);
+    while tally.failures.is_empty() {
+        let watch = Stopwatch::start();
+        let Some((scenario, outcome)) = lives.next() else { break };
+        tally.worked += watch.worked();
+        if tally.lives == 0 {
+            *tally.policies.entry(policy_word(scenario.safety.partition)).or_default() += 1;
+        }
+        note(&mut tally, scenario, seed, &outcome);
+    }
+    tally
+}
+
+fn note(tally: &mut Tally, scenario: Scenario, seed: u64, outcome: &Outcome) {
+    tally.lives += 1;
+    tally.simulated += outcome.simulated;
+    tally.node_time += outcome.simulated * scenario.nodes.len() as u32;
+    for (_, fault) in plan(&scenario, seed) {
         *tally.faults.entry(fault.kind()).or_default() += 1;
     }
-    tally.failures = outcome
-        .violations()
-        .next()
-        .map(|(at, check, sentence)| Failing {
-            scenario: world.clone(),
-            seed,
-            check: check.to_owned(),
-            at,
-            sentence: sentence.to_owned(),
-        })
-        .into_iter()
-        .collect();
-    tally
+    let broken = outcome.violations().next();
+    tally.failures.extend(broken.map(|(at, check, sentence)| Failing {
+        scenario,
+        seed,
+        check: check.to_owned(),
+        at,
+        sentence: sentence.to_owned(),
+    }));
 }

@@ -15,6 +15,8 @@ use crate::shrink::Failing;
 pub struct Tally {
     /// How many worlds.
     pub seeds: u64,
+    /// How often they lived.
+    pub lives: u64,
     /// By policy.
     pub policies: BTreeMap<&'static str, u64>,
     /// How often each kind of fault struck.
@@ -35,6 +37,7 @@ pub struct Tally {
 #[derive(Serialize)]
 struct Report<'a> {
     seeds: u64,
+    lives: u64,
     policies: &'a BTreeMap<&'static str, u64>,
     faults: &'a BTreeMap<&'static str, u64>,
     simulated_seconds: f64,
@@ -56,6 +59,7 @@ impl Tally {
     /// Adds another one.
     pub fn add(&mut self, other: Self) {
         self.seeds += other.seeds;
+        self.lives += other.lives;
         self.simulated += other.simulated;
         self.node_time += other.node_time;
         self.worked += other.worked;
@@ -107,10 +111,11 @@ impl Tally {
         let policies: Vec<String> =
             self.policies.iter().map(|(policy, count)| format!("{policy} {count}")).collect();
         format!(
-            "{table}\n\n{} worlds ({}), {:.1} node-hours simulated in {:.0} s: {}, {:.0} node-hours an hour \
+            "{table}\n\n{} worlds ({}), {} lives, {:.1} node-hours simulated in {:.0} s: {}, {:.0} node-hours an hour \
              ({:.0} for each hour of one core's work)",
             self.seeds,
             policies.join(", "),
+            self.lives,
             self.node_time.as_secs_f64() / 3600.0,
             self.took.as_secs_f64(),
             self.speed(self.took),
@@ -127,6 +132,7 @@ impl Tally {
         let seconds = self.took.as_secs_f64().max(1e-9);
         serde_json::to_string_pretty(&Report {
             seeds: self.seeds,
+            lives: self.lives,
             policies: &self.policies,
             faults: &self.faults,
             simulated_seconds: self.simulated.as_secs_f64(),

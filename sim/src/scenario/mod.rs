@@ -129,7 +129,7 @@ pub struct VipSpec {
 }
 
 /// Something that happens, perhaps several times.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepSpec {
     /// What expectations call it.
     pub name: Option<String>,

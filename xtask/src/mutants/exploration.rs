@@ -1,9 +1,10 @@
 //! Whether exploration alone finds a mutant: no story that was written for it, no test, only worlds drawn from numbers.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use comfy_table::CellAlignment;
 use netns_tests::time::Moment;
 use serde::Serialize;
@@ -100,28 +101,53 @@ pub(super) fn try_unbroken(copy: &Copy) -> Result<()> {
     }
 }
 
-/// Breaks the copy, and explores until a promise is broken or the time is over.
+/// The simulator with a mutant in it, or why there is none.
+pub(super) struct Prey<'m> {
+    pub(super) mutant: &'m Mutant,
+    program: std::result::Result<PathBuf, String>,
+}
+
+/// Breaks the copy and builds it. The program is put aside, so that the next one can be built while it runs.
 ///
 /// # Errors
-/// The copy cannot be written or its program not started.
-pub(super) fn hunt(copy: &Copy, mutant: &Mutant, time: Duration) -> Result<Hunt> {
-    let hunt = |seconds, found, error| Hunt { mutant: mutant.name.clone(), seconds, found, error };
+/// The copy cannot be written.
+pub(super) fn prepare<'m>(copy: &Copy, mutant: &'m Mutant) -> Result<Prey<'m>> {
     copy.restore()?;
-    if let Err(misfit) = copy.break_with(mutant) {
-        return Ok(hunt(0, None, Some(format!("{misfit:#}"))));
-    }
-    let sim = match copy.build(&["build", "-p", "sim", "--bin", "sim"]) {
+    let built =
+        copy.break_with(mutant).and_then(|()| copy.build(&["build", "-p", "sim", "--bin", "sim"]));
+    let program = match built {
+        Err(error) => Err(format!("{error:#}")),
+        Ok(sim) => {
+            let aside = copy.target.join("mutants");
+            fs::create_dir_all(&aside).with_context(|| format!("making {}", aside.display()))?;
+            let aside = aside.join(&mutant.name);
+            fs::copy(&sim, &aside).with_context(|| format!("writing {}", aside.display()))?;
+            Ok(aside)
+        }
+    };
+    Ok(Prey { mutant, program })
+}
+
+/// Explores until a promise is broken or the time is over.
+///
+/// # Errors
+/// The program cannot be started.
+pub(super) fn hunt(copy: &Copy, prey: &Prey<'_>, time: Duration) -> Result<Hunt> {
+    let mutant = prey.mutant.name.clone();
+    let hunt = |seconds, found, error| Hunt { mutant: mutant.clone(), seconds, found, error };
+    let sim = match &prey.program {
         Ok(sim) => sim,
-        Err(error) => return Ok(hunt(0, None, Some(format!("{error:#}")))),
+        Err(error) => return Ok(hunt(0, None, Some(error.clone()))),
     };
     let keep = copy.target.join("explored");
     let keep = keep.to_string_lossy();
     let until = format!("{}s", time.as_secs());
     let arguments = ["explore", "--for", &until, "--until-found", "--keep", &*keep];
-    let mut command = copy.program(&sim, ".", arguments, 1);
+    let mut command = copy.program(sim, ".", arguments, 1);
     let started = Moment::now();
     let ended = watch(&mut command, time + SHRINKING, |_| None)?;
     let seconds = started.elapsed().as_secs();
+    fs::remove_file(sim).with_context(|| format!("removing {}", sim.display()))?;
     Ok(match ended {
         Ended::Exited(status, _) if status.success() => hunt(seconds, None, None),
         Ended::Exited(status, printed) => {

@@ -12,6 +12,7 @@ mod watch;
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -113,20 +114,33 @@ fn explore(
     exploration::try_unbroken(copy)?;
     let time = Duration::from_secs(options.seconds.get().into());
     let mut hunts = Vec::new();
-    for mutant in chosen {
-        progress.set_message(mutant.name.clone());
-        let hunt = exploration::hunt(copy, mutant, time)?;
-        if progress.is_hidden() {
-            eprintln!("{}", hunt.line());
-        } else if !hunt.is_found() {
-            progress.println(style(hunt.line()).red().to_string());
+    std::thread::scope(|scope| {
+        // While worlds are drawn with one mutant the next one is built, and no further.
+        let (built, prey) = sync_channel(0);
+        scope.spawn(move || {
+            for mutant in chosen {
+                if built.send(exploration::prepare(copy, mutant)).is_err() {
+                    return;
+                }
+            }
+        });
+        for prey in prey {
+            let prey = prey?;
+            progress.set_message(prey.mutant.name.clone());
+            let hunt = exploration::hunt(copy, &prey, time)?;
+            if progress.is_hidden() {
+                eprintln!("{}", hunt.line());
+            } else if !hunt.is_found() {
+                progress.println(style(hunt.line()).red().to_string());
+            }
+            if options.write {
+                hunt.write(&cargo::root(), catalogue)?;
+            }
+            hunts.push(hunt);
+            progress.inc(1);
         }
-        if options.write {
-            hunt.write(&cargo::root(), catalogue)?;
-        }
-        hunts.push(hunt);
-        progress.inc(1);
-    }
+        anyhow::Ok(())
+    })?;
     copy.restore()?;
     progress.finish_and_clear();
     let text = if options.json {
