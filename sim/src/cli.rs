@@ -36,8 +36,8 @@ pub(crate) enum Verb {
     /// Feed what real daemons recorded through the same machines again, compare what they do, and tell it as one course of
     /// events.
     Replay(Replay),
-    /// Measure how many seconds are simulated per second of one core, with five nodes.
-    Bench,
+    /// Measure how many seconds are simulated per second of one core, with five nodes at several timings.
+    Bench(Bench),
 }
 
 #[derive(Args)]
@@ -196,6 +196,13 @@ pub(crate) struct Replay {
     /// Draw the page of it: the one that simulated runs have.
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// Report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -1,5 +1,6 @@
 //! The simulator as a program: runs what its command line asks for, and prints what came of it.
 
+mod bench;
 mod cli;
 
 use std::io::Write as _;
@@ -25,7 +26,9 @@ use sim::sweep::{Seeds, Summary, sweep};
 use sim::{account, coverage, page, pages, replay, report, world};
 use wackamole_protocol::config::Partition;
 
-use cli::{Cli, CoverageOptions, Determinism, Explore, Replay, Run, SHRINK_RUNS, Shrink, Verb};
+use cli::{
+    Bench, Cli, CoverageOptions, Determinism, Explore, Replay, Run, SHRINK_RUNS, Shrink, Verb,
+};
 
 /// More failures of one exploration than that are not shrunk: they are likely to be the same few.
 const SHRUNK_MAX: usize = 5;
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
         Verb::Shrink(options) => shrink(&options),
         Verb::Determinism(options) => determinism(&options),
         Verb::Replay(options) => replay(&options),
-        Verb::Bench => bench(),
+        Verb::Bench(options) => measure(&options),
     };
     match verdict {
         Ok(true) => ExitCode::SUCCESS,
@@ -347,31 +350,11 @@ fn determinism(options: &Determinism) -> anyhow::Result<bool> {
     Ok(good)
 }
 
-/// What `bench` runs: five nodes, idle and in chaos.
-const BENCHES: [(&str, &str); 2] = [
-    ("five nodes, idle", include_str!("../../scenarios/010-idle.toml")),
-    ("five nodes, chaos", include_str!("../../scenarios/300-chaos.toml")),
-];
-const BENCH_RUNS: u64 = 5;
-
-fn bench() -> anyhow::Result<bool> {
-    let all = BENCHES.into_iter().flat_map(|bench| Scheduler::ALL.map(|engine| (bench, engine)));
-    for ((name, text), engine) in all {
-        let scenario = Scenario::parse(name, text)?;
-        let mut speeds: Vec<f64> = (1..=BENCH_RUNS)
-            .map(|seed| {
-                let stopwatch = Stopwatch::start();
-                let outcome = world::run_on(engine, &scenario, seed, false);
-                outcome.simulated.as_secs_f64() / stopwatch.worked().as_secs_f64()
-            })
-            .collect();
-        speeds.sort_by(f64::total_cmp);
-        let (median, best) = (speeds[speeds.len() / 2], speeds[speeds.len() - 1]);
-        print(&format!(
-            "{name:<18} {:<8} {median:>6.0} simulated seconds per second of one core (median of {BENCH_RUNS}; best {best:.0})",
-            engine.word()
-        ))?;
-    }
+fn measure(options: &Bench) -> anyhow::Result<bool> {
+    let bar = ProgressBar::new(bench::rows() as u64);
+    let rows = bench::measure(|| bar.inc(1))?;
+    bar.finish_and_clear();
+    print(&if options.json { serde_json::to_string_pretty(&rows)? } else { bench::table(&rows) })?;
     Ok(true)
 }
 

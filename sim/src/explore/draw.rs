@@ -64,6 +64,7 @@ pub fn draw(seed: u64, policies: &[Partition]) -> Scenario {
     network(&mut world, &mut rng);
     machines(&mut world, &mut rng);
     oddities(&mut world, partition, &mut rng);
+    late_copies(&mut world, &mut Rng::new(seed, "late copies"));
     faults(&mut world, &mut rng);
     world
 }
@@ -97,6 +98,15 @@ fn network(world: &mut Scenario, rng: &mut Rng) {
         if rng.chance(0.15) {
             *ratio = small;
         }
+    }
+}
+
+/// Now and then copies of datagrams arrive when their sender is in another view already, or has been started anew.
+fn late_copies(world: &mut Scenario, rng: &mut Rng) {
+    if rng.chance(0.15) {
+        world.wires.duplicate = 0.02;
+        world.wires.reorder = 0.0;
+        world.wires.reorder_delay = Span { min: ms(2), max: ms(6_000) };
     }
 }
 
@@ -222,6 +232,7 @@ mod tests {
         assert!(some(|w| !w.nodes[0].fences.gate));
         assert!(some(|w| w.vips.iter().any(|vip| !vip.prefer.is_empty())));
         assert!(some(|w| w.wires.duplicate > 0.0));
+        assert!(some(|w| w.wires.reorder_delay.max > ms(1_000)));
         assert!(some(|w| w.balance.moves_per_round.is_some()));
         assert!(some(|w| w.nodes.iter().any(|node| node.witness)));
         assert!(some(|w| w.safety.min_quorum == 2));

@@ -26,7 +26,11 @@ pub(crate) enum Bench {
     /// Processor time and memory of idle daemons.
     Idle(idle::Options),
     /// How many seconds the simulator simulates per second of one core.
-    Simulator,
+    Simulator {
+        /// Report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Measures.
@@ -36,6 +40,9 @@ pub(crate) fn run(bench: &Bench, role: Role) -> Result<ExitCode> {
         Bench::Safety(options) => in_namespaces(role, || safety::run(options)),
         Bench::Soak(options) => in_namespaces(role, || soak::run(options)),
         Bench::Idle(options) => in_namespaces(role, || idle::run(options)),
-        Bench::Simulator => simulate::simulator(&["bench".to_owned()]),
+        Bench::Simulator { json } => {
+            let arguments = ["bench", "--json"].map(str::to_owned);
+            simulate::simulator(if *json { &arguments } else { &arguments[..1] })
+        }
     }
 }
