@@ -118,16 +118,13 @@ pub async fn run(
                     }
                 }
             }
-            (ticket, result) = storage.saved() => match result {
-                Ok(()) => feed(&mut machines, Input::Saved(ticket), clock.now(), observe),
-                Err(error) => tell_fault(
-                    "store the record of votes",
-                    Err(error),
-                    clock.now(),
-                    observe,
-                    &mut faults,
-                ),
-            },
+            (ticket, result) = storage.saved() => {
+                let now = clock.now();
+                if result.is_ok() {
+                    feed(&mut machines, Input::Saved(ticket), now, observe);
+                }
+                tell_fault("store the record of votes", result, now, observe, &mut faults);
+            }
             received = network.recv(&mut buffer) => {
                 receive(&mut machines, network, clock, &mut buffer, received, observe, &mut faults);
             }

@@ -86,7 +86,8 @@ pub trait Storage {
     /// written in this order, and one that a later one overtakes may be skipped.
     fn save(&self, ticket: u64, record: Vec<u8>);
 
-    /// Waits until a record, and every one before it, is surely on the disk, or could not be written. Cancel-safe.
+    /// Waits until a record, and every one before it, is surely on the disk, or could not be written: then it, or a later one, is tried
+    /// again by itself, and what came of that is told as well. Cancel-safe.
     async fn saved(&self) -> (u64, io::Result<()>);
 }
 

@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -12,6 +13,8 @@ use crate::env::Storage;
 
 /// The name of the file in the state directory.
 const FILE: &str = "votes";
+/// How long it takes until what could not be written is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Writes records into the state directory, each in the place of the one before.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl RecordWriter {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read(directory: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
+    pub fn read(directory: &Path) -> io::Result<Option<Vec<u8>>> {
         match std::fs::read(directory.join(FILE)) {
             Ok(record) => Ok(Some(record)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -47,17 +50,30 @@ impl RecordWriter {
     }
 }
 
+/// Writes the newest record until it is there. What cannot be written is told each time, and tried again: nothing else would ask for
+/// it, and whatever depends on it would wait for ever.
 fn write_all(
-    directory: &std::path::Path,
+    directory: &Path,
     submitted: &mpsc::Receiver<(u64, Vec<u8>)>,
     report: &UnboundedSender<(u64, io::Result<()>)>,
 ) {
-    while let Ok(mut newest) = submitted.recv() {
+    let mut failed = None;
+    loop {
+        let next = match failed.take() {
+            None => submitted.recv().ok(),
+            Some(earlier) => match submitted.recv_timeout(AGAIN_AFTER) {
+                Ok(newer) => Some(newer),
+                Err(RecvTimeoutError::Timeout) => Some(earlier),
+                Err(RecvTimeoutError::Disconnected) => None,
+            },
+        };
+        let Some(mut newest) = next else { return };
         while let Ok(newer) = submitted.try_recv() {
             newest = newer; // each contains all that matters of the one before
         }
-        let (ticket, record) = newest;
-        let result = store::replace(directory, FILE, &record).map_err(io::Error::other);
+        let result = store::replace(directory, FILE, &newest.1).map_err(io::Error::other);
+        let (ticket, is_saved) = (newest.0, result.is_ok());
+        failed = (!is_saved).then_some(newest);
         if report.send((ticket, result)).is_err() {
             return;
         }
@@ -93,5 +109,17 @@ mod tests {
         }
         while writer.saved().await.0 < 5 {}
         assert_eq!(RecordWriter::read(root.path()).unwrap(), Some(vec![7; 5]));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_told_and_written_as_soon_as_it_can_be() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("state");
+        let writer = RecordWriter::start(directory.clone()).unwrap();
+        writer.save(1, vec![7]);
+        assert!(matches!(writer.saved().await, (1, Err(_))), "the directory is not there");
+        std::fs::create_dir(&directory).unwrap();
+        while writer.saved().await.1.is_err() {}
+        assert_eq!(RecordWriter::read(&directory).unwrap(), Some(vec![7]));
     }
 }

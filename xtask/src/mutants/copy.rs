@@ -125,6 +125,18 @@ impl Copy {
 
     /// Builds one program in the copy and returns where it is.
     pub(super) fn build(&self, arguments: &[&str]) -> Result<PathBuf> {
+        self.build_with(arguments, &[])
+    }
+
+    /// Builds the simulator so that it is fast, and only what has changed is compiled again.
+    pub(super) fn build_simulator(&self) -> Result<PathBuf> {
+        self.build_with(
+            &["build", "-p", "sim", "--bin", "sim"],
+            &[("CARGO_PROFILE_DEV_OPT_LEVEL", "3")],
+        )
+    }
+
+    fn build_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Result<PathBuf> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(arguments).args(["--message-format", "json-render-diagnostics"]);
@@ -135,7 +147,8 @@ impl Copy {
             .current_dir(&self.folder)
             .env("CARGO_TARGET_DIR", &self.target)
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .env("CARGO_TERM_COLOR", "never");
+            .env("CARGO_TERM_COLOR", "never")
+            .envs(settings.iter().copied());
         let Ended::Exited(status, printed) = watch(&mut command, BUILD_MAX, |_| None)? else {
             bail!("{command:?} takes too long");
         };

@@ -91,7 +91,7 @@ impl Hunt {
 /// # Errors
 /// It does not, or does not compile.
 pub(super) fn try_unbroken(copy: &Copy) -> Result<()> {
-    let sim = copy.build(&["build", "-p", "sim", "--bin", "sim"])?;
+    let sim = copy.build_simulator()?;
     let arguments = ["explore", "--seeds", UNBROKEN_WORLDS, "--no-shrink"];
     let mut command = copy.program(&sim, ".", arguments, 1);
     match watch(&mut command, UNBROKEN, |_| None)? {
@@ -113,8 +113,7 @@ pub(super) struct Prey<'m> {
 /// The copy cannot be written.
 pub(super) fn prepare<'m>(copy: &Copy, mutant: &'m Mutant) -> Result<Prey<'m>> {
     copy.restore()?;
-    let built =
-        copy.break_with(mutant).and_then(|()| copy.build(&["build", "-p", "sim", "--bin", "sim"]));
+    let built = copy.break_with(mutant).and_then(|()| copy.build_simulator());
     let program = match built {
         Err(error) => Err(format!("{error:#}")),
         Ok(sim) => {

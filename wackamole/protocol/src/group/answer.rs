@@ -79,6 +79,8 @@ impl Group {
         }
     }
 
+    /// Of several the highest waits. The others get no answer: their proposers would bid higher at once, and one after the other would
+    /// displace the one that waits.
     fn defer(&mut self, offer: Offer, pause: Duration, now: Instant) {
         if self.deferred.as_ref().is_none_or(|deferred| deferred.offer.ballot < offer.ballot) {
             self.deferred = Some(Deferred { offer, until: now + pause });
@@ -109,6 +111,9 @@ impl Group {
         }
         if members.get(&self.me) != Some(&self.incarnation) {
             return Answer::Refuse(Refusal::NotMe);
+        }
+        if !as_a_vote && self.would_cost_a_primary_view(members) {
+            return Answer::Refuse(Refusal::Votes);
         }
         let heard = |id: &NodeId, incarnation: &Incarnation| {
             self.peers.get(id).is_some_and(|peer| {

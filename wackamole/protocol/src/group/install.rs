@@ -130,6 +130,7 @@ impl Group {
         });
         // Every earlier vote was known to this view's coordinator, or it would have been refused.
         self.voted.clear();
+        self.has_gap = false;
         self.forget_earlier_accepts(&members);
         self.renew_lease(now);
         self.wanted_since = None;

@@ -89,11 +89,16 @@ impl Group {
                 (peer.incarnation == Some(*incarnation) && !peer.has_left()).then_some(peer)
             })
         };
+        // It has said that it promises nothing any more: however silent it is since, it goes on without us when its promise ends.
+        let told = |peer: &&Peer| {
+            let promised = peer.promised_at.map_or(view.at, |at| at.max(view.at));
+            peer.echoed_at > Some(promised)
+        };
         let in_contact = |peer: &&Peer| {
             peer.link_state == LinkState::TwoWay
                 && !peer.lapsed
-                && !peer.is_suspect(&self.timing, now)
-                && !peer.echo_is_stale(&self.timing)
+                && (told(peer)
+                    || !peer.is_suspect(&self.timing, now) && !peer.echo_is_stale(&self.timing))
         };
         let heard = |peer: &&Peer| {
             peer.link_state != LinkState::Silent
@@ -108,14 +113,17 @@ impl Group {
             return end;
         }
         if members().next().is_none() {
-            return self.lease_alone(now, in_contact);
+            return self.lease_alone(now);
         }
         now + (self.whole_promise() / 2).max(self.timing.heartbeat) + self.safety.release_margin
     }
 
     /// Nobody has promised anything. Whoever hears us, in another view or in none, takes us for dead no sooner than a failure
     /// timeout after the last heartbeat that it has heard: the last one that it echoed, or else the last one that we sent.
-    fn lease_alone(&self, now: Instant, in_contact: impl Fn(&&Peer) -> bool) -> Instant {
+    fn lease_alone(&self, now: Instant) -> Instant {
+        let in_contact = |peer: &&Peer| {
+            peer.link_state == LinkState::TwoWay && !peer.is_suspect(&self.timing, now)
+        };
         let heard = self.peers.values().filter(in_contact).filter_map(|peer| peer.echoed_at);
         let sent = self.sent.iter().map(|&(_, at)| at).next_back();
         heard.chain(sent).min().unwrap_or(now) + self.whole_promise()

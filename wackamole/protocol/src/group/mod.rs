@@ -198,6 +198,8 @@ pub struct Group {
     /// When timers were looked at last: what was due before that has been late already.
     timed_at: Instant,
     dirty: bool,
+    /// Something that was to be told to a member is lost for good.
+    has_gap: bool,
     early: Vec<(NodeId, ViewId, Vec<u8>)>,
     rejected: BTreeMap<Rejection, u64>,
     outputs: VecDeque<GroupOutput>,
@@ -251,6 +253,7 @@ impl Group {
             evaluated_at: now,
             timed_at: now,
             dirty: true,
+            has_gap: false,
             early: Vec::new(),
             rejected: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -356,6 +359,7 @@ impl Group {
                     peer.echoed_at.map(|at| at + timing.failure_timeout + timing.heartbeat),
                     "a link becomes one-way",
                 );
+                verdicts(peer.is_deaf_at(timing), "a peer does not hear us");
             }
             if let Some(view) = &self.view
                 && view.members.contains_key(id)

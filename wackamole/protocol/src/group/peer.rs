@@ -45,6 +45,8 @@ pub(crate) struct Peer {
     pub(crate) promised_at: Option<Instant>,
     /// How long each of its promises is by what it said last, on our clock at least.
     pub(crate) promises: Option<Duration>,
+    /// The longest promise that any start of the peer has told, on its own clock.
+    pub(crate) promise_max: Duration,
     /// Until when the peer's promises last at least, by our clock.
     pub(crate) promised_until: Option<Instant>,
     /// Its promise ended while it was silent, and it has not made another: it speaks for nobody but itself, and whoever is
@@ -101,6 +103,7 @@ impl Peer {
             echoed_at: None,
             promised_at: None,
             promises: None,
+            promise_max: Duration::ZERO,
             promised_until: None,
             lapsed: false,
             row_at: None,
@@ -201,6 +204,12 @@ impl Peer {
             && self.is_heard(timing, now)
             && echoed
             && self.row.get(&me).is_some_and(|entry| entry.heard)
+    }
+
+    /// When it will have taken us for dead, if it goes on not hearing us while we hear it.
+    pub(crate) fn is_deaf_at(&self, timing: &Timing) -> Option<Instant> {
+        let patience = timing.failure_timeout.saturating_sub(timing.heartbeat);
+        (self.link_state == LinkState::OneWay).then(|| self.link_since + patience)
     }
 
     /// Where to send to: the path on which the peer was heard last.
@@ -319,6 +328,7 @@ impl Peer {
         self.echoed_at = self.echoed_at.max(sent_at);
         if echo.promise_us > 0 {
             self.promises = Some(promise);
+            self.promise_max = self.promise_max.max(Duration::from_micros(echo.promise_us.into()));
             self.promised_at = self.promised_at.max(sent_at);
             self.promised_until = self.promised_until.max(sent_at.map(|at| at + promise));
         }

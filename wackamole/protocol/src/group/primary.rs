@@ -202,7 +202,9 @@ impl Group {
         votes.record.learn(self.me, &[(from, &record)]);
         // Whoever told it: a vote that can be counted from here on brings its former owner's promises with it.
         if votes.record.proxies.iter().any(|(leaver, proxy)| given.get(leaver) != Some(proxy)) {
-            votes.inherited_until = now + self.timing.failure_timeout;
+            // Its timeout may be another one while the cluster's is being changed.
+            let told = self.peers.values().map(|peer| peer.promise_max).max().unwrap_or_default();
+            votes.inherited_until = now + told.max(self.timing.failure_timeout);
         }
         let forced = votes.record.lineage > lineage;
         votes.said.insert(from, record);
@@ -372,6 +374,17 @@ impl Group {
         let Some(votes) = self.votes.as_ref().filter(|_| !view.primary) else { return false };
         let ids: BTreeSet<NodeId> = view.members.keys().copied().collect();
         vote::may_propose(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
+    }
+
+    /// A proposal by somebody who does not know what it would take to be primary (a blank disk, or one from long ago) would end the primary
+    /// view that we are in, for want of a claim that the same members could make by what we know. Told our record, it can make it.
+    pub(super) fn would_cost_a_primary_view(
+        &self,
+        members: &BTreeMap<NodeId, Incarnation>,
+    ) -> bool {
+        let (Some(votes), Some(view)) = (&self.votes, &self.view) else { return false };
+        let ids: BTreeSet<NodeId> = members.keys().copied().collect();
+        view.primary && vote::may_propose(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
     }
 
     /// Whether these members of a primary view, this node among them, could decide on the next one.

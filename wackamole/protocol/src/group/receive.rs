@@ -121,6 +121,8 @@ impl Group {
         if peer.handle_row(&heartbeat, now) {
             self.dirty = true;
         }
+        // Of nodes that only the sender knows nothing is remembered longer than it speaks of them.
+        peer.row.retain(|id, entry| entry.heard || entry.in_view || self.ranks.contains(id));
         if let Some(echo) = heartbeat.echoes.iter().find(|echo| echo.peer == me) {
             self.handle_echo(from, echo, now);
         } else if self.peers.get(&from).is_some_and(|peer| peer.link_state == LinkState::TwoWay) {

@@ -179,13 +179,16 @@ impl Group {
 
     /// Queues a reliable message.
     pub(super) fn send_message(&mut self, to: NodeId, message: &GroupMessage, now: Instant) {
+        let is_member = self.is_present(to);
         if let Some(peer) = self.peers.get_mut(&to) {
-            // A full queue means that nothing was acknowledged for long. What is dropped here would leave a gap in the
-            // order, so the whole stream is given up; the agreement starts anew with a higher ballot.
+            // A full queue means that nothing was acknowledged for long. What is dropped here leaves a gap in the order, perhaps a
+            // permission that nobody would repeat: so the whole stream is given up, and the agreement starts anew.
             if let (Err(_), Some(incarnation)) =
                 (peer.link.send(&wire::encode(message), now), peer.incarnation)
             {
                 peer.link.reset(incarnation);
+                self.has_gap |= is_member;
+                self.dirty = true;
             }
         }
         self.flush_link(to, now);

@@ -449,3 +449,17 @@ fn a_message_that_cannot_be_decoded_is_counted() {
 
     assert_eq!(lan.groups[1].rejected().get(&Rejection::Malformed), Some(&1));
 }
+
+#[test]
+fn what_is_lost_for_a_member_for_good_is_told_anew_in_another_view() {
+    let mut lan = Lan::agreed(2);
+    lan.run(ms(350));
+    let view = lan.groups[0].view().expect("a view").id;
+    lan.groups[0].send(name(1), b"a permission".to_vec(), lan.now);
+    lan.groups[0].send(name(1), vec![0; 600 * 1024], lan.now);
+    let mark = lan.views.len();
+    lan.run(ms(1_000));
+
+    assert_eq!(lan.views.len(), mark + 2);
+    assert!(lan.groups[1].view().expect("a view").id > view);
+}

@@ -130,9 +130,24 @@ impl Group {
         let is_denied_by =
             |peer: &Peer| peer.link_state != LinkState::Silent && peer.echo_is_stale(timing);
         let dropped = others.iter().copied().filter(is_over).any(|peer| is_dropped_by(&peer));
-        let denied = others.iter().all(is_over) && others.iter().any(|peer| is_denied_by(peer));
+        let alone = others.iter().all(is_over);
+        let denied = alone && others.iter().any(|peer| is_denied_by(peer));
+        if alone
+            && self.votes.is_none()
+            && self.peers.values().any(|peer| self.serves_beside_us(peer, now))
+        {
+            return Some("a node in another view is heard that does not hear this one");
+        }
         let why = "the members that are heard promise this node nothing any more";
         (dropped || denied).then_some(why)
+    }
+
+    /// Somebody who does not hear us has been in a view without us for so long that it takes us for dead: it serves what we do.
+    fn serves_beside_us(&self, peer: &Peer, now: Instant) -> bool {
+        let in_view_with_us = peer.row.get(&self.me).is_some_and(|entry| entry.in_view);
+        peer.view != ViewId::NONE
+            && !in_view_with_us
+            && peer.is_deaf_at(&self.timing).is_some_and(|at| now >= at)
     }
 
     /// Whether we are linked to somebody in another view that is better than ours, and for so long that the two should
@@ -333,6 +348,7 @@ impl Group {
         }
         let satisfied = self.view.as_ref().is_some_and(|view| {
             view.members == target
+                && !self.has_gap
                 && !view.members.keys().any(|id| self.has_strayed(*id, view, now))
                 && !self.could_be_primary(view)
         });

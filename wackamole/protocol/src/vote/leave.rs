@@ -7,7 +7,7 @@ use crate::id::NodeId;
 use super::record::{Proxy, Record};
 
 /// The record of a node that leaves and gives its vote, and those that it was given, to the first of its primary view
-/// that remains. It must be on the disk before anybody is told; who is told [learns](Record::learn) it whole.
+/// among those who remain, as far as the caller knows: what is given to the dead is lost until they are back. It must be on the disk before anybody is told; who is told [learns](Record::learn) it whole.
 ///
 /// `None` if there is no vote to give, or nobody to give it to. Then the leave says nothing of votes.
 ///

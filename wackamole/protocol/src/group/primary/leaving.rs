@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::event::LinkState;
 use crate::group::Group;
 use crate::id::{NodeId, ViewId};
 use crate::time::Instant;
@@ -56,6 +57,13 @@ impl Group {
         }
         let members: BTreeSet<NodeId> =
             self.view.iter().flat_map(|view| view.members.keys().copied()).collect();
+        // A vote that is given to the dead is lost until they are back.
+        let is_alive = |id: &NodeId| {
+            self.peers.get(id).is_some_and(|peer| {
+                peer.link_state == LinkState::TwoWay && !peer.is_suspect(&self.timing, now)
+            })
+        };
+        let alive: BTreeSet<NodeId> = members.iter().copied().filter(is_alive).collect();
         let Some(votes) = &self.votes else { return true };
         if votes.given {
             return true;
@@ -69,7 +77,7 @@ impl Group {
         let Some(votes) = &mut self.votes else { return true };
         let heirs = votes.record.primary.as_ref().map_or(BTreeSet::new(), |primary| {
             let voters = primary.voters.iter().copied();
-            voters.filter(|voter| *voter != me && members.contains(voter)).collect()
+            voters.filter(|voter| alive.contains(voter)).collect()
         });
         let before = votes.record.proxies.get(&me).copied();
         let left = vote::leave(&votes.record, me, &heirs);

@@ -190,3 +190,72 @@ fn whoever_has_just_started_is_bound_by_what_it_may_have_promised_before() {
         assert_eq!(drops_the_third(&mut lan), accepts);
     }
 }
+
+#[test]
+fn whoever_has_said_that_it_promises_nothing_counts_though_it_falls_silent() {
+    let mut lan = Lan::agreed(3);
+    lan.run(ms(350));
+    // The first hears both of two that do not hear each other, and will drop the third.
+    lan.cut_both_ways(&[(1, 2)]);
+    lan.run_until(|lan| lan.groups[0].peer(name(2)).expect("a peer").frozen_at.is_some());
+    let promised_at = lan.groups[2].peer(name(0)).expect("a peer").promised_at.expect("a promise");
+    lan.run((promised_at + ms(140)).since(lan.now));
+    lan.cut.insert((0, 2));
+    let without_the_third = |lan: &Lan| lan.groups[0].view().is_some_and(|v| v.members.len() == 2);
+    lan.run_until(without_the_third);
+
+    assert_eq!(lan.groups[2].lease().filter(|lease| *lease > lan.now), None);
+}
+
+#[test]
+fn alone_a_node_counts_on_no_more_than_whoever_heard_it_longest_ago() {
+    let mut lan = Lan::new(2);
+    lan.cut_both_ways(&[(0, 1)]);
+    lan.run(ms(1_500));
+    assert_eq!(lan.groups[1].view().expect("a view").members.len(), 1);
+    lan.groups[0] = Group::new(&config(2, 0), 0, Incarnation::new(3, 0), lan.now);
+    lan.run(ms(150));
+    lan.cut.clear();
+    lan.hold_back =
+        Some(|_, to, message| to == 0 && matches!(message, GroupMessage::Accept { .. }));
+    lan.run_until(|lan| !lan.held_back.is_empty());
+    lan.cut.insert((1, 0));
+    lan.run(ms(300));
+    let lease = lan.groups[1].lease().expect("not over yet");
+    lan.groups[1].fall_silent(); // it is stopped
+    let mark = lan.views.len();
+    lan.run_until(|lan| lan.views[mark..].iter().any(|(i, _, _)| *i == 0));
+
+    assert!(lease <= lan.now, "the other serves at {}, it until {lease}", lan.now);
+}
+
+#[test]
+fn whoever_hears_one_that_serves_and_does_not_hear_it_lets_go_whichever_start_that_is() {
+    for restarts in [false, true] {
+        let mut lan = Lan::agreed(2);
+        lan.run(ms(350));
+        lan.cut.insert((1, 0));
+        if restarts {
+            lan.groups[0] = Group::new(&config(2, 0), 0, Incarnation::new(3, 0), lan.now);
+        }
+        lan.run(ms(1_500));
+
+        let serves = |i: usize| lan.groups[i].lease().is_some_and(|lease| lease > lan.now);
+        assert_eq!([serves(0), serves(1)], [true, false], "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn whoever_is_heard_by_nobody_and_serves_nothing_costs_nobody_its_view() {
+    let mut lan = Lan::agreed(2);
+    lan.run(ms(350));
+    lan.cut_both_ways(&[(0, 1)]);
+    lan.run(ms(1_500));
+    lan.groups[0] = Group::new(&config(2, 0), 0, Incarnation::new(3, 0), lan.now);
+    // It hears the second one, and has nothing while that does not hear it; the second one hears it now and then.
+    lan.cut.remove(&(1, 0));
+    lan.run(ms(2_000));
+
+    assert!(lan.groups[0].view().is_none());
+    assert!(lan.groups[1].lease().is_some_and(|lease| lease > lan.now));
+}

@@ -139,3 +139,38 @@ fn give_vote(lan: &mut Lan, node: usize) -> bool {
     let now = lan.now;
     lan.groups[node].give_vote(now)
 }
+
+#[test]
+fn a_vote_is_given_to_nobody_who_may_be_dead() {
+    let mut lan = Lan::agreed_under(Partition::Quorum, 3);
+    lan.run(ms(300));
+    lan.cut_both_ways(&[(0, 1), (0, 2)]);
+    lan.run(ms(350));
+    assert_eq!(lan.groups[2].view().expect("a view").members.len(), 3, "it is still a member");
+
+    give_vote(&mut lan, 2);
+    lan.run(ms(1));
+
+    assert_eq!(lan.groups[2].told_record().expect("a record").proxies[&name(2)].to, name(1));
+}
+
+#[test]
+fn a_vote_brings_the_longest_promise_that_its_owner_may_have_made() {
+    let mut lan = Lan::agreed_under(Partition::Quorum, 3);
+    for i in [1, 2] {
+        // They have the new configuration already, the first has yet to be started with it.
+        lan.groups[i].timing.failure_timeout = ms(800);
+    }
+    lan.run(ms(1_000));
+    lan.cut_both_ways(&[(0, 1), (1, 2)]);
+    lan.run(ms(5));
+    give_vote(&mut lan, 2);
+    lan.run(ms(1));
+    assert!(give_vote(&mut lan, 2));
+    lan.groups[2].leave();
+    let mark = lan.views.len();
+    lan.run_until(|lan| lan.views[mark..].iter().any(|(i, _, _)| *i == 0));
+
+    assert!(lan.groups[0].view().is_some_and(|view| view.primary && view.members.len() == 1));
+    assert_eq!(lan.groups[1].lease().filter(|lease| *lease > lan.now), None);
+}

@@ -31,7 +31,8 @@ fn a_primary_view_that_was_accepted_binds_the_lease_whatever_is_accepted_after_i
     for and_another in [false, true] {
         let (mut lan, voted) = alone_after_a_vote();
         if and_another {
-            let later = propose(&lan, voted.epoch + 1, 0, &[0, 1]);
+            let later = ballot(voted.epoch + 1, 0);
+            let later = claims(&lan, later, &[0, 1], 1);
             lan.tell(0, 1, later);
             assert!(lan.groups[1].highest_accepted() > voted);
         }
@@ -162,4 +163,32 @@ fn a_vote_with_a_member_to_whom_less_than_half_is_left_is_not_given() {
         lan.tell(0, 1, offer);
         assert_eq!(lan.groups[1].highest_accepted() == ballot, given, "{:?}", refusals(&lan, 1));
     }
+}
+
+#[test]
+fn whoever_knows_of_no_primary_view_takes_none_away() {
+    let mut lan = Lan::agreed_under(Partition::Quorum, 4);
+    lan.run(ms(300));
+    lan.cut_both_ways(&[(3, 0), (3, 1), (3, 2)]);
+    lan.run(ms(2_000));
+    lan.cut_both_ways(&[(0, 1), (0, 2)]);
+    lan.run(ms(2_000));
+    // The lowest rank comes back with a blank disk, to two of four.
+    let mut blank = config(4, 0);
+    blank.safety = Safety::new(Partition::Quorum, &blank.timing);
+    lan.groups[0] = Group::new(&blank, 0, Incarnation::new(3, 0), lan.now);
+    lan.run(ms(600));
+    for (a, b) in [(0, 1), (1, 0), (0, 2), (2, 0)] {
+        lan.cut.remove(&(a, b));
+    }
+
+    let mark = lan.messages.len();
+    lan.run(ms(2_000));
+
+    let installed = lan.messages[mark..].iter().filter_map(|(_, _, message)| match message {
+        GroupMessage::Install { primary, .. } => Some(*primary),
+        _ => None,
+    });
+    assert_eq!(installed.collect::<Vec<_>>(), [true, true]);
+    assert_eq!(lan.groups[0].view().expect("a view").members.len(), 3);
 }
