@@ -28,6 +28,9 @@ pub struct Bounds {
     /// How much longer under `lan` while a node is away that may have taken it meanwhile: the heir asks the segment first
     /// (docs/protocol.md, "Clearing").
     pub inquiry: Duration,
+    /// *component, lan*: how long whoever has nobody else serves beside somebody whom it hears and who does not hear it: two failure
+    /// timeouts, until its echoes are too old and until it gives way, and letting go.
+    pub deaf: Duration,
     /// P5: how long after an acquire every client that can be reached sends to the new holder.
     pub notice: Duration,
     /// P3: how long after the last disturbance the load is even.
@@ -149,6 +152,7 @@ impl Bounds {
             cover,
             handover,
             inquiry,
+            deaf: timing.failure_timeout * 2 + merge,
             notice,
             settle,
             aftermath,

@@ -45,6 +45,19 @@ impl Connectivity {
         }
     }
 
+    /// One of two daemons hears the other, is not heard by it, and is connected with nobody else.
+    pub fn hears_alone(&self, segment: &Segment, a: usize, b: usize) -> bool {
+        let alone = |node: usize| {
+            let own = self.component[node];
+            self.component.iter().filter(|&&component| component == own).count() == 1
+        };
+        match (segment.links.reaches(a, b), segment.links.reaches(b, a)) {
+            (true, false) => alone(b),
+            (false, true) => alone(a),
+            (true, true) | (false, false) => false,
+        }
+    }
+
     /// When a burst of loss may begin to count, if no datagram arrives before.
     pub fn next_burst(&self, now: Duration, segment: &Segment) -> Option<Duration> {
         if !self.any_deaf && segment.netem.max(Knob::Loss) == 0.0 {

@@ -62,6 +62,8 @@ struct Bond {
     wired: bool,
     /// When they came back last, if they were ever broken.
     rewired: Option<Duration>,
+    /// Both daemons run since then, one hears the other, is not heard by it, and has nobody else.
+    deaf_since: Option<Duration>,
 }
 
 /// What two nodes owe each other on the segment.
@@ -146,6 +148,11 @@ impl Exclusivity {
                     bond.rewired = Some(glance.now);
                 }
                 bond.wired = wired;
+                let deaf = both_attend && glance.connectivity.hears_alone(glance.segment, x, y);
+                bond.deaf_since = deaf.then(|| {
+                    let awake = self.awake[x].max(self.awake[y]).unwrap_or(glance.now);
+                    bond.deaf_since.unwrap_or(glance.now).max(awake)
+                });
                 let met = !bond.connected && connected;
                 bond.connected = connected;
                 if !(connected && both_attend) {
@@ -343,6 +350,14 @@ impl Exclusivity {
         let bond = self.bonds[x * self.nodes + y];
         let domain = self.domains[x * self.nodes + y];
         let attended = glance.attends(x) && glance.attends(y);
+        if let Some(since) = bond.deaf_since.filter(|_| self.lets_the_deaf_one_serve(glance)) {
+            return Verdict {
+                kind: Kind::Split,
+                until: Some(glance.deadline(since.max(domain.since), glance.bounds.deaf)),
+                why: "one hears the other, is not heard, and has yet to find out",
+                fences: None,
+            };
+        }
         if let Some(why) = self.split(key, began, glance) {
             return Verdict { kind: Kind::Split, until: None, why, fences: None };
         }
@@ -460,6 +475,11 @@ impl Exclusivity {
     fn lossy(&self, began: Duration, glance: &Glance<'_>) -> bool {
         self.lossy_until
             .is_some_and(|until| began <= until + glance.scenario.timing.failure_timeout)
+    }
+
+    /// Whoever hears somebody serve that does not hear it gives way, if nobody else is in its part. Lost datagrams may hide that.
+    fn lets_the_deaf_one_serve(&self, glance: &Glance<'_>) -> bool {
+        glance.scenario.safety.partition != Partition::Quorum && self.lossy_until.is_none()
     }
 
     /// Why the policy lets both parts serve, if it does.
