@@ -121,8 +121,15 @@ impl Group {
     /// Nobody has promised anything. Whoever hears us, in another view or in none, takes us for dead no sooner than a failure
     /// timeout after the last heartbeat that it has heard: the last one that it echoed, or else the last one that we sent.
     fn lease_alone(&self, now: Instant) -> Instant {
+        // After a stop somebody echoes what has waited for it in its socket, first of all what is oldest, and hears it now.
+        let has_caught_up = |peer: &Peer| {
+            let settled = self.timing.heartbeat * 3 / 2;
+            peer.two_way_since.is_some_and(|at| now >= at + settled)
+        };
         let in_contact = |peer: &&Peer| {
-            peer.link_state == LinkState::TwoWay && !peer.is_suspect(&self.timing, now)
+            peer.link_state == LinkState::TwoWay
+                && !peer.is_suspect(&self.timing, now)
+                && (!peer.echo_is_stale(&self.timing) || has_caught_up(peer))
         };
         let heard = self.peers.values().filter(in_contact).filter_map(|peer| peer.echoed_at);
         let sent = self.sent.iter().map(|&(_, at)| at).next_back();

@@ -93,7 +93,7 @@ fn apply(world: &mut World, fault: &Fault) {
         }
         Fault::Cut(from, to) => world.cut_one_way(from % size, to % size),
         Fault::Heal => world.heal(),
-        Fault::Loss(percent) => world.loss_percent = percent,
+        Fault::Loss(percent) => world.lose(percent),
         Fault::Fail(percent) => world.fail_percent = percent,
         Fault::SlowKernel(most) => world.operation_us = (100, most * 1_000),
         Fault::Vanish(i, nth) => world.vanish(i % size, nth),

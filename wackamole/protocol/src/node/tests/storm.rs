@@ -50,7 +50,7 @@ fn apply(world: &mut World, fault: &Fault) {
         }
         Fault::Cut(from, to) => world.cut_one_way(from % size, to % size),
         Fault::Heal => world.heal(),
-        Fault::Loss(percent) => world.loss_percent = percent,
+        Fault::Loss(percent) => world.lose(percent),
         Fault::Slow(milliseconds) => world.latency_us = (100, milliseconds * 1_000),
     }
 }

@@ -450,6 +450,14 @@ impl World {
         self.tolerant_until = self.tolerant_until.max(until);
     }
 
+    /// From now on so many of a hundred datagrams are lost, also of those with which two that have just met agree.
+    pub(super) fn lose(&mut self, percent: u64) {
+        self.loss_percent = percent;
+        if percent > 0 && self.now < self.tolerant_until {
+            self.tolerate();
+        }
+    }
+
     /// Somebody fell silent. Whoever meets somebody new within the failure timeout owes that one its promise first.
     fn silenced(&mut self) {
         self.promised_until = self.now + self.config.timing.failure_timeout;
