@@ -28,6 +28,12 @@ pub struct Bounds {
     /// How much longer under `lan` while a node is away that may have taken it meanwhile: the heir asks the segment first
     /// (docs/protocol.md, "Clearing").
     pub inquiry: Duration,
+    /// *lan*: how long after somebody was cut off from its segment it may still take a VIP that it had asked about before, if it is
+    /// back by then: it notices nothing between two questions.
+    pub unnoticed: Duration,
+    /// *lan*: how much longer than an inquiry if a node of another part asks about it too: that one goes first, and waits for a failure
+    /// timeout after whoever held it.
+    pub dispute: Duration,
     /// *component, lan*: how long whoever has nobody else serves beside somebody whom it hears and who does not hear it: two failure
     /// timeouts, until its echoes are too old and until it gives way, and letting go.
     pub deaf: Duration,
@@ -124,12 +130,16 @@ impl Bounds {
         });
         let cover = cover + hysteresis + waited_out.unwrap_or_default() + votes + fenced;
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
-        let inquiry = if safety.partition == Partition::Lan {
-            // And half as long again where somebody else might begin to ask at the same moment.
+        let [inquiry, unnoticed, dispute] = if safety.partition == Partition::Lan {
             let answer = (timing.heartbeat / 2).min(Duration::from_millis(20));
-            answer + answer / 2 + round_trip + 3 * TICK
+            [
+                // And half as long again where somebody else might begin to ask at the same moment.
+                answer + answer / 2 + round_trip + 3 * TICK,
+                2 * answer + all_vips + round_trip + 3 * TICK,
+                timing.failure_timeout + 2 * timing.heartbeat,
+            ]
         } else {
-            Duration::ZERO
+            [Duration::ZERO; 3]
         };
         let spells = scenario.spells_of_loss
             || scenario.chaos.as_ref().is_some_and(|c| c.faults.contains(&ChaosFault::Loss));
@@ -152,6 +162,8 @@ impl Bounds {
             cover,
             handover,
             inquiry,
+            unnoticed,
+            dispute,
             deaf: timing.failure_timeout * 2 + merge,
             notice,
             settle,

@@ -31,6 +31,7 @@ use crate::fences::Fences;
 use crate::gate::Gated;
 use crate::journal::{Entry, Records, What};
 use crate::machine::{Machine, Parts};
+use crate::netem::Knob;
 use crate::network::{PORT, node_address};
 use crate::panics;
 use crate::reach::WITNESS;
@@ -125,6 +126,8 @@ struct World<'a> {
     seen_version: u64,
     disturbances: Vec<Duration>,
     wires_calm_since: Duration,
+    storm: Option<(Duration, Duration)>,
+    storms: bool,
     curious: Vec<bool>,
     /// Something was done after the machines had run, and they go on at once.
     restless: bool,
@@ -212,6 +215,8 @@ impl<'a> World<'a> {
             seen_version: u64::MAX,
             disturbances: Vec::new(),
             wires_calm_since: Duration::ZERO,
+            storm: None,
+            storms: false,
             curious: vec![false; nodes],
             restless: true,
             broken: false,
@@ -257,6 +262,12 @@ impl<'a> World<'a> {
             self.disturbances.push(now);
             self.wires_calm_since = now;
         }
+        let storms = self.segment.borrow().netem.max(Knob::Loss) > self.bounds.loss;
+        if storms || self.storms {
+            let began = self.storm.filter(|_| self.storms).map_or(now, |(began, _)| began);
+            self.storm = Some((began, now));
+        }
+        self.storms = storms;
         let version = self.segment.borrow().version();
         let changed = burst || version != self.seen_version;
         self.seen_version = version;
@@ -287,7 +298,7 @@ impl<'a> World<'a> {
                 &self.connectivity,
                 fresh,
                 changed,
-                (&self.disturbances, self.wires_calm_since),
+                (&self.disturbances, self.wires_calm_since, self.storm),
             );
             self.checks.step(&glance)
         };
@@ -327,7 +338,7 @@ impl<'a> World<'a> {
                 &self.connectivity,
                 &[],
                 true,
-                (&self.disturbances, self.wires_calm_since),
+                (&self.disturbances, self.wires_calm_since, self.storm),
             );
             self.checks.finish(&glance)
         };
@@ -356,7 +367,11 @@ fn glance<'g>(
     connectivity: &'g Connectivity,
     fresh: &'g [Entry],
     changed: bool,
-    (disturbances, wires_calm_since): (&'g [Duration], Duration),
+    (disturbances, wires_calm_since, storm): (
+        &'g [Duration],
+        Duration,
+        Option<(Duration, Duration)>,
+    ),
 ) -> Glance<'g> {
     Glance {
         now,
@@ -368,6 +383,7 @@ fn glance<'g>(
         changed,
         disturbances,
         wires_calm_since,
+        storm,
     }
 }
 

@@ -170,6 +170,7 @@ impl Reconciler {
                 entry.retry_at = None;
                 if !entry.desired {
                     entry.announce_at = None;
+                    self.clearance.settled(*vip);
                 }
             }
         }
@@ -303,6 +304,7 @@ impl Reconciler {
             (Operation::Acquire, Ok(())) => {
                 entry.actual = Actual::Present;
                 entry.present_since = now;
+                self.clearance.settled(vip);
                 // Put back, or there at last: the agent may believe otherwise.
                 entry.told &= entry.failures == 0;
                 if entry.desired {

@@ -134,6 +134,9 @@ impl Check for Coverage {
             let served = !hears_others && !proxied && is_primary && members().any(serves);
             let somebody_is_away = members().count() < component.len();
             let inquiry = if somebody_is_away { glance.bounds.inquiry } else { Duration::ZERO };
+            let disputed =
+                (0..component.len()).any(|other| component[other] != root && glance.attends(other));
+            let inquiry = inquiry + if disputed { glance.bounds.dispute } else { Duration::ZERO };
             for vip in 0..self.vips {
                 let cell = &mut self.gaps[root * self.vips + vip];
                 let held = members().any(|node| glance.attends(node) && kernels.answers(node, vip))

@@ -462,8 +462,8 @@ impl Exclusivity {
         let domain = self.domains[x * self.nodes + y];
         let honest = |node: usize, alone: Option<Duration>| {
             let acquired = self.acquired.get(&(node, vip));
-            // What it does not hear after its last frame counts as nobody, if it asked before (docs/protocol.md, "Probing").
-            let asked_before = |alone: Duration| alone + glance.bounds.inquiry;
+            // What it does not hear after its last frame counts as nobody, if it asked before (docs/protocol.md, "Clearing").
+            let asked_before = |alone: Duration| alone + glance.bounds.unnoticed;
             alone.is_none_or(|alone| acquired.is_some_and(|&at| at <= asked_before(alone)))
         };
         let honest_both = honest(x, domain.alone[0]) && honest(y, domain.alone[1]);

@@ -52,6 +52,8 @@ pub struct Glance<'a> {
     pub disturbances: &'a [Duration],
     /// No link changed since then.
     pub wires_calm_since: Duration,
+    /// From when until when more was lost than any bound reckons with, the last time.
+    pub storm: Option<(Duration, Duration)>,
 }
 
 impl Glance<'_> {
@@ -76,6 +78,12 @@ impl Glance<'_> {
         let mut deadline = since + bound;
         if self.storms() {
             deadline = deadline.max(self.now + self.bounds.cover);
+        }
+        if let Some((began, ended)) = self.storm
+            && began <= deadline
+            && ended > since
+        {
+            deadline = deadline.max(ended + self.bounds.cover);
         }
         for &disturbance in self.disturbances {
             let relevant = disturbance + self.bounds.cover > since && disturbance != since;

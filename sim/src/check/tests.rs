@@ -84,6 +84,7 @@ impl Scene {
             changed: true,
             disturbances: &self.disturbances,
             wires_calm_since: self.disturbances.last().copied().unwrap_or_default(),
+            storm: None,
         };
         let mut findings = self.checks.step(&glance);
         if now == ms(59_999) {

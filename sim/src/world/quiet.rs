@@ -31,7 +31,7 @@ impl World<'_> {
         let mut look = segment.next_step(now).into_iter().chain(segment.clients.wake_at()).min();
         look = look.into_iter().chain(self.connectivity.next_burst(now, &segment)).min();
         if look.is_none_or(|look| whole(look) > now + TICK) {
-            let disturbances = (&*self.disturbances, self.wires_calm_since);
+            let disturbances = (&*self.disturbances, self.wires_calm_since, self.storm);
             let glance = glance(
                 now,
                 self.scenario,

@@ -18,6 +18,9 @@ use crate::env::{Action, AddressError, Work};
 
 /// For how long an answer is waited for at most: many times a round trip on a LAN, and a kernel needs no more.
 const ANSWER_MAX: Duration = Duration::from_millis(20);
+/// How often questions about one VIP follow each other at least, for each VIP that is asked about: what a machine and its
+/// segment bear without noticing.
+const PAUSE_PER_VIP: Duration = Duration::from_micros(50);
 /// Pause before a fence command that failed is run again.
 const FENCE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,14 @@ struct Inquiry {
     told: Option<MacAddress>,
 }
 
+/// A VIP that was free and is being acquired. Whoever waits until we ask no more would take it too while the kernel
+/// is busy with others.
+#[derive(Clone, Copy, Debug)]
+struct Taking {
+    since: Instant,
+    probe_at: Instant,
+}
+
 /// How far the fencing of a node has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fencing {
@@ -65,7 +76,7 @@ enum Fencing {
 struct Waits {
     /// Whether segments are probed at all.
     probes: bool,
-    /// Between two probes, usually.
+    /// Between two probes for a VIP that is answered, and after one when nothing was heard.
     pace: Duration,
     /// For an answer to a probe.
     answer: Duration,
@@ -82,6 +93,7 @@ pub(super) struct Clearance {
     waits: Waits,
     names: BTreeMap<NodeId, String>,
     inquiries: BTreeMap<VipId, Inquiry>,
+    takings: BTreeMap<VipId, Taking>,
     fencings: BTreeMap<NodeId, Fencing>,
 }
 
@@ -99,6 +111,7 @@ impl Clearance {
             },
             names: config.nodes.iter().map(|node| (node.id(), node.name.clone())).collect(),
             inquiries: BTreeMap::new(),
+            takings: BTreeMap::new(),
             fencings: BTreeMap::new(),
         }
     }
@@ -127,10 +140,8 @@ impl Clearance {
                 answered_by: None,
                 told: None,
             });
-            inquiry.rivals = wanted.get(&vip).map_or_else(
-                || suspected.get(&vip).is_some_and(|&rivals| rivals),
-                |wanted| !wanted.handed_over,
-            );
+            inquiry.rivals =
+                wanted.contains_key(&vip) || suspected.get(&vip).is_some_and(|&rivals| rivals);
             match wanted.get(&vip) {
                 Some(&Wanted { from, .. }) => {
                     if inquiry.wanted_since.is_none() {
@@ -153,6 +164,11 @@ impl Clearance {
             .retain(|node, _| inquiries.values().any(|inquiry| inquiry.from == Some(*node)));
     }
 
+    /// A VIP is held, or shall not be any more.
+    pub(super) fn settled(&mut self, vip: VipId) {
+        self.takings.remove(&vip);
+    }
+
     /// Somebody else uses or wants a VIP.
     pub(super) fn handle_claim(
         &mut self,
@@ -164,14 +180,14 @@ impl Clearance {
     ) {
         let Some(inquiry) = self.inquiries.get_mut(&vip) else { return };
         // Of two that want it and find nobody the one with the lower address takes it. The other asks again, and waits
-        // until a heartbeat has passed without a question: whoever wants it asks once in each.
+        // until a heartbeat has passed without a question: whoever wants it asks in each. That it was handed over to us makes
+        // no difference: the rival may have heard nothing of whoever did so for as long as it waits.
         let rivalled = claim == Claim::Wants && by < ours && inquiry.rivals;
         if rivalled {
             inquiry.rivalled_at = Some(now);
         }
         if claim == Claim::Uses || rivalled {
-            inquiry.unanswered_since = None;
-            inquiry.silent_at = None;
+            inquiry.begin_anew();
             inquiry.answered_by = Some(by);
         }
         if claim == Claim::Uses && inquiry.wanted_since.is_some() {
@@ -186,13 +202,20 @@ impl Clearance {
         result: &Result<(), AddressError>,
         now: Instant,
     ) -> bool {
-        let within = self.waits.answer;
+        let Waits { answer: within, patience, .. } = self.waits;
+        let in_a_row = 2 * self.pause();
         let inquiry = self.inquiries.values_mut().find(|i| i.probing == Some(ticket));
         if let Some(inquiry) = inquiry {
             inquiry.probing = None;
             inquiry.deaf = matches!(result, Err(AddressError::NothingHeard));
             match result {
                 Ok(()) => {
+                    // What came in long after one says nothing of whether that was heard: the port may have been dead, and have
+                    // come back in between. This one is the first, then.
+                    let late = inquiry.heard_until.is_some_and(|at| now > at + in_a_row);
+                    if late && !inquiry.is_waited_for_no_longer(patience, now) {
+                        inquiry.begin_anew();
+                    }
                     inquiry.unanswered_since.get_or_insert(now);
                     inquiry.heard_until = Some(now);
                     if inquiry.silent_since(within).is_some() {
@@ -203,11 +226,9 @@ impl Clearance {
                 // frames are always far apart it must do that some came before a probe and some after it; by then a port
                 // that is dead has been noticed.
                 Err(AddressError::NothingHeard) => {
-                    let patience = self.waits.patience;
-                    if inquiry.wanted_since.is_none_or(|at| now < at + patience) {
-                        inquiry.unanswered_since = None;
+                    if !inquiry.is_waited_for_no_longer(patience, now) {
+                        inquiry.begin_anew();
                         inquiry.heard_until = None;
-                        inquiry.silent_at = None;
                     }
                 }
                 // One that could not be sent says nothing about who is there.
@@ -236,9 +257,9 @@ impl Clearance {
             work.push_back(Work { ticket, action });
             ticket
         };
+        let pause = self.pause();
         for (&vip, inquiry) in &mut self.inquiries {
-            if self.waits.probes && inquiry.probe_due(self.waits.answer).is_some_and(|at| now >= at)
-            {
+            if self.waits.probes && inquiry.probe_due(pause).is_some_and(|at| now >= at) {
                 let Some(vip) = vips(vip) else { continue };
                 inquiry.probing = Some(submit(Action::Probe(vip)));
                 inquiry.probe_at = now + self.waits.pace;
@@ -262,9 +283,29 @@ impl Clearance {
         });
         let clear: Vec<VipId> = clear.map(|(&vip, _)| vip).collect();
         for vip in clear {
-            self.inquiries.remove(&vip);
+            let rivals = self.inquiries.remove(&vip).is_some_and(|inquiry| inquiry.rivals);
+            if rivals && self.waits.probes {
+                self.takings.insert(vip, Taking { since: now, probe_at: now });
+            }
             outcomes.push_back(AddressOutcome::Cleared { vip });
         }
+        let patience = self.waits.patience;
+        self.takings.retain(|_, taking| now < taking.since + patience);
+        for (&vip, taking) in &mut self.takings {
+            if now >= taking.probe_at
+                && let Some(vip) = vips(vip)
+            {
+                submit(Action::Probe(vip));
+                taking.probe_at = now + pause;
+            }
+        }
+    }
+
+    /// Between two probes for a VIP that nobody answers.
+    fn pause(&self) -> Duration {
+        let asked = self.inquiries.len() + self.takings.len();
+        let bearable = PAUSE_PER_VIP * u32::try_from(asked).unwrap_or(u32::MAX);
+        self.waits.answer.max(bearable).min(self.waits.pace)
     }
 
     fn fence(&mut self, submit: &mut impl FnMut(Action) -> u64, now: Instant) {
@@ -292,19 +333,22 @@ impl Clearance {
 
     /// When something is due.
     pub(super) fn poll_timeout(&self) -> Deadline {
+        let pause = self.pause();
         let inquiries = self.inquiries.values().flat_map(|inquiry| {
-            let probe = inquiry.probe_due(self.waits.answer).filter(|_| self.waits.probes);
+            let probe = inquiry.probe_due(pause).filter(|_| self.waits.probes);
             let fenced = inquiry.from.is_none_or(|node| {
                 !self.fences || self.fencings.get(&node) == Some(&Fencing::Done)
             });
             let clear = inquiry.clear_at(&self.waits).filter(|_| fenced);
             [probe, clear]
         });
+        let takings = self.takings.values().map(|taking| Some(taking.probe_at));
         let fencings = self.fencings.values().map(|fencing| match fencing {
             Fencing::Again(at) => Some(*at),
             Fencing::Running(_) | Fencing::Done => None,
         });
         inquiries
+            .chain(takings)
             .chain(fencings)
             .flatten()
             .min()
@@ -313,16 +357,26 @@ impl Clearance {
 }
 
 impl Inquiry {
-    /// When the next probe is to be submitted; nothing while one is about to go out. What is to be acquired does not wait for
-    /// the usual pause to learn whether the one before was answered.
-    fn probe_due(&self, within: Duration) -> Option<Instant> {
+    /// What was not answered says nothing.
+    fn begin_anew(&mut self) {
+        self.unanswered_since = None;
+        self.silent_at = None;
+    }
+
+    /// It has been wanted for so long that a port that is dead has been noticed.
+    fn is_waited_for_no_longer(&self, patience: Duration, now: Instant) -> bool {
+        self.wanted_since.is_some_and(|at| now >= at + patience)
+    }
+
+    /// When the next probe is to be submitted; nothing while one is about to go out. What nobody answers is asked about
+    /// again as soon as an answer would have been here: that shows whether it could have been heard. And so whoever begins to ask
+    /// hears of us before it takes the VIP.
+    fn probe_due(&self, pause: Duration) -> Option<Instant> {
         if self.probing.is_some() {
             return None;
         }
-        let in_doubt =
-            self.silent_since(within).is_none() && self.wanted_since.is_some() && !self.deaf;
-        let answered = self.unanswered_since.map(|at| at + within).filter(|_| in_doubt);
-        Some(answered.map_or(self.probe_at, |at| at.min(self.probe_at)))
+        let in_a_row = self.unanswered_since.and(self.heard_until).filter(|_| !self.deaf);
+        Some(in_a_row.map_or(self.probe_at, |at| self.probe_at.min(at + pause)))
     }
 
     /// Since when it is certain that nobody has answered a probe in time. That none was reported is not enough: whoever hears
@@ -345,7 +399,8 @@ impl Inquiry {
             (at + waits.pace + waits.answer).min(given_up + 2 * waits.patience)
         });
         // A rival that began to ask a moment before us, so that we did not hear it, asks once more before it takes the VIP,
-        // as we have just done: by now its question is here, or ours is answered by it.
+        // as we have just done: by now its question is here, or ours is answered by it. And if our port came back just after
+        // our first question, whoever uses the VIP has heard the second one.
         let crossing = match self.silent_at {
             Some(at) if self.rivals => at + waits.answer / 2,
             _ => wanted_since,

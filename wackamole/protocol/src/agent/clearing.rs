@@ -51,9 +51,7 @@ impl Agent {
             .slots
             .iter()
             .filter(|(_, slot)| slot.wants_clearing(me, frozen))
-            .map(|(&vip, slot)| {
-                (vip, Wanted { from: slot.clear_from, handed_over: slot.handed_over })
-            })
+            .map(|(&vip, slot)| (vip, Wanted { from: slot.clear_from }))
             .collect();
         for (vip, slot) in &mut self.slots {
             if !wanted.contains_key(vip) && !frozen {

@@ -83,8 +83,6 @@ pub enum AddressOutcome {
 pub struct Wanted {
     /// The node that held it and vanished, if it is to be taken over from one.
     pub from: Option<NodeId>,
-    /// Its holder has released it. Whoever asks about it too has heard that one until now, and waits for longer than we do.
-    pub handed_over: bool,
 }
 
 /// What the agent wants done.

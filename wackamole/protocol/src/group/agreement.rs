@@ -112,7 +112,7 @@ impl Group {
     pub(super) fn propose(&mut self, members: BTreeMap<NodeId, Incarnation>, now: Instant) {
         let debt = self.largest_debt(&members, now);
         if debt > Duration::ZERO {
-            self.freeze_promises(&members, false, now);
+            self.freeze_promises(&members, None, now);
             self.hold_off(members, debt, None, now);
             self.attempt_at = Some(now + debt);
             return;

@@ -89,7 +89,7 @@ impl Group {
 
     fn refuse(&mut self, offer: &Offer, why: Refusal, now: Instant) {
         if let Refusal::Debt { .. } = why {
-            self.freeze_promises(&offer.members, true, now);
+            self.freeze_promises(&offer.members, Some(offer.ballot), now);
         }
         let ballot = offer.ballot;
         self.event(Event::Refused { ballot, by: self.me, why: why.phrase() });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{Incarnation, NodeId};
+use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Duration, Instant};
 
 use super::Group;
@@ -95,7 +95,7 @@ impl Group {
     pub(super) fn freeze_promises(
         &mut self,
         members: &BTreeMap<NodeId, Incarnation>,
-        told: bool,
+        told: Option<ViewId>,
         now: Instant,
     ) {
         for (id, incarnation) in self.creditors() {
@@ -105,7 +105,7 @@ impl Group {
                 && peer.incarnation == Some(incarnation)
             {
                 peer.freeze(now);
-                peer.given_up_at = told.then_some(now).max(peer.given_up_at);
+                peer.given_up = told.map(|ballot| (now, ballot)).or(peer.given_up);
             }
         }
         self.hasten_heartbeat(now);

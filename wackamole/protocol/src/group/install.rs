@@ -138,7 +138,7 @@ impl Group {
         self.refusals = 0;
         for peer in self.peers.values_mut() {
             peer.frozen_at = None;
-            peer.given_up_at = None;
+            peer.given_up = None;
         }
         self.give_up_messages_to_outsiders();
         self.hasten_heartbeat(now);

@@ -161,6 +161,8 @@ pub struct Group {
     heartbeat_at: Instant,
     /// Something changed that the peers should know before the next heartbeat is due.
     heartbeat_early_at: Option<Instant>,
+    /// When one was sent early last.
+    hastened_at: Instant,
 
     view: Option<InstalledView>,
     /// Until when the fences let this machine answer.
@@ -231,6 +233,7 @@ impl Group {
             sent: VecDeque::new(),
             heartbeat_at: now,
             heartbeat_early_at: None,
+            hastened_at: Instant::ORIGIN,
             view: None,
             lease: None,
             votes: Votes::new(config),

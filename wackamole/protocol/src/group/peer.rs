@@ -68,8 +68,8 @@ pub(crate) struct Peer {
     pub(crate) frozen_at: Option<Instant>,
     /// The latest of its datagrams that had been heard then.
     frozen_sequence: u64,
-    /// When we last told somebody that it shall be dropped as soon as our promise is over.
-    pub(crate) given_up_at: Option<Instant>,
+    /// When we last told a proposer that it shall be dropped as soon as our promise is over, and what that had proposed.
+    pub(crate) given_up: Option<(Instant, ViewId)>,
     /// When to nudge a peer that owes us a sign of life.
     pub(crate) nudge_at: Option<Instant>,
     pub(crate) link_state: LinkState,
@@ -115,7 +115,7 @@ impl Peer {
             interval: None,
             frozen_at: None,
             frozen_sequence: 0,
-            given_up_at: None,
+            given_up: None,
             nudge_at: None,
             link_state: LinkState::Silent,
             link_since: Instant::ORIGIN,
@@ -153,7 +153,7 @@ impl Peer {
         self.introduced = false;
         self.view = ViewId::NONE;
         self.frozen_at = None;
-        self.given_up_at = None;
+        self.given_up = None;
         self.nudge_at = None;
     }
 
@@ -261,7 +261,7 @@ impl Peer {
     /// good to some, and to others not, would hold each other up for ever.
     pub(crate) fn is_given_up(&self, timing: &Timing, now: Instant) -> bool {
         let held_to = timing.failure_timeout + timing.heartbeat;
-        self.given_up_at.is_some_and(|at| now < at + held_to)
+        self.given_up.is_some_and(|(at, _)| now < at + held_to)
     }
 
     /// How much of the promise to the peer would be left if it was not frozen.

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use crate::event::{Event, LinkState, Rejection};
-use crate::id::NodeId;
+use crate::id::{NodeId, ViewId};
 use crate::time::{Duration, Instant};
 use crate::wire;
 use crate::wire::message::{Body, Header, Heartbeat, PeerEcho};
@@ -123,6 +123,12 @@ impl Group {
         }
         // Of nodes that only the sender knows nothing is remembered longer than it speaks of them.
         peer.row.retain(|id, entry| entry.heard || entry.in_view || self.ranks.contains(id));
+        // Whoever has been told that somebody shall be dropped for its sake, and is in a later view, goes on without us: what it
+        // had proposed may have been waiting since before a stop.
+        let moved_on = |ballot: ViewId| ballot.coordinator == from && ballot < heartbeat.view;
+        for peer in self.peers.values_mut() {
+            peer.given_up.take_if(|(_, ballot)| moved_on(*ballot));
+        }
         if let Some(echo) = heartbeat.echoes.iter().find(|echo| echo.peer == me) {
             self.handle_echo(from, echo, now);
         } else if self.peers.get(&from).is_some_and(|peer| peer.link_state == LinkState::TwoWay) {

@@ -62,7 +62,9 @@ impl Group {
                 self.sent.pop_front();
             }
             self.send_to_everybody(&heartbeat);
-            self.heartbeat_early_at = None;
+            if self.heartbeat_early_at.take().is_some_and(|at| now >= at) {
+                self.hastened_at = now;
+            }
         }
         if due {
             // Keeps its rhythm unless it is late by more than an interval.
@@ -118,10 +120,10 @@ impl Group {
         }
     }
 
-    /// Lets the peers know of a change before the next heartbeat is due, but not more often than eight times as often.
+    /// Lets the peers know of a change before the next heartbeat is due, but not more often than eight times as often. The regular
+    /// heartbeats do not count: those of all machines may come at the same time, and two that meet then would wait for an eighth more.
     pub(super) fn hasten_heartbeat(&mut self, now: Instant) {
-        let last = self.sent.back().map_or(Instant::ORIGIN, |&(_, at)| at);
-        let at = now.max(last + self.timing.heartbeat / 8);
+        let at = now.max(self.hastened_at + self.timing.heartbeat / 8);
         self.heartbeat_early_at = Some(self.heartbeat_early_at.map_or(at, |early| early.min(at)));
     }
 

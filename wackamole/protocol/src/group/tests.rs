@@ -463,3 +463,19 @@ fn what_is_lost_for_a_member_for_good_is_told_anew_in_another_view() {
     assert_eq!(lan.views.len(), mark + 2);
     assert!(lan.groups[1].view().expect("a view").id > view);
 }
+
+#[test]
+fn two_parts_are_one_within_a_heartbeat_though_all_send_theirs_at_the_same_time() {
+    for after in 0..10 {
+        let mut lan = Lan::agreed(3);
+        lan.run(ms(350));
+        lan.cut_both_ways(&[(1, 0), (1, 2)]);
+        lan.run(ms(1_000 + after * 10));
+        lan.cut.clear();
+        let healed = lan.now;
+        let members = |group: &Group| group.view().map_or(0, |view| view.members.len());
+        lan.run_until(|lan| lan.groups.iter().all(|group| members(group) == 3));
+
+        assert!(lan.now <= healed + ms(101), "{:?}", lan.now.since(healed));
+    }
+}

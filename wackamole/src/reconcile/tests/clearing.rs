@@ -1,6 +1,7 @@
 //! What is asked of the segment before an address is acquired, and what is done about others who use it.
 
 use wackamole_protocol::id::NodeId;
+use wackamole_protocol::time::Deadline;
 
 use super::*;
 
@@ -18,11 +19,7 @@ fn claim(reconciler: &mut Reconciler, by: MacAddress, claim: Claim, at: Instant)
 }
 
 fn want(reconciler: &mut Reconciler, id: VipId, from: Option<NodeId>, at: Instant) {
-    reconciler.handle_clearing(
-        &BTreeMap::new(),
-        &BTreeMap::from([(id, Wanted { from, handed_over: false })]),
-        at,
-    );
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::from([(id, Wanted { from })]), at);
 }
 
 /// Lets every probe go out at once, those too that wait since `from`, and runs the timers. Returns how many there were.
@@ -58,14 +55,17 @@ fn a_prospective_heir_that_nobody_answers_loses_no_time() {
     let (mut reconciler, id) = lan();
     reconciler.handle_clearing(&BTreeMap::from([(id, false)]), &BTreeMap::new(), start());
     let probes = run(&mut reconciler, start(), start() + ms(199));
-    assert_eq!(probes, 2);
+    assert_eq!(probes, 10, "each shows whether the one before was heard");
     assert_eq!(outcomes(&mut reconciler), []);
 
     want(&mut reconciler, id, None, start() + ms(200));
     assert_eq!(outcomes(&mut reconciler), []);
     let last = send_probes(&mut reconciler, start() + ms(200));
 
-    assert_eq!(last, 1, "whoever came since the last probe is heard of");
+    assert_eq!(
+        last, 2,
+        "whoever came since the last probe is heard of, and hears that it is taken"
+    );
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
 
@@ -280,13 +280,76 @@ fn whoever_asked_before_the_lease_was_over_goes_first_if_it_may_be_a_rival() {
 }
 
 #[test]
-fn whoever_is_handed_a_vip_does_not_wait_for_rivals() {
+fn what_is_free_is_asked_about_until_the_kernel_has_it() {
     let (mut reconciler, id) = lan();
-    let wanted = BTreeMap::from([(id, Wanted { from: None, handed_over: true })]);
-    reconciler.handle_clearing(&BTreeMap::new(), &wanted, start());
-    send_probes(&mut reconciler, start());
-    claim(&mut reconciler, LOW, Claim::Wants, start() + ms(5));
-    run(&mut reconciler, start(), start() + ms(20));
+    want(&mut reconciler, id, None, start());
+    run(&mut reconciler, start(), start() + ms(30));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::new(), start() + ms(30));
+    reconciler.handle_desired(1, &BTreeSet::from([id]), start() + ms(31));
+    let acquire = reconciler.poll_work().expect("it is acquired");
+    assert!(matches!(&acquire.action, Action::Acquire(_)), "{acquire:?}");
+
+    let probes = run(&mut reconciler, start() + ms(31), start() + ms(95));
+    assert_eq!(probes, 3, "others hear of it while the kernel is busy");
+
+    done(&mut reconciler, &acquire, Ok(()), start() + ms(96));
+    while let Some(work) = reconciler.poll_work() {
+        assert!(matches!(&work.action, Action::Announce(_)), "{work:?}");
+    }
+    run_timers(&mut reconciler, start() + ms(300));
+    assert!(reconciler.poll_work().is_none(), "the kernel answers for itself");
+}
+
+#[test]
+fn what_is_free_and_not_acquired_after_all_is_not_asked_about_for_ever() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    run(&mut reconciler, start(), start() + ms(30));
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::new(), start() + ms(30));
+    run(&mut reconciler, start() + ms(30), start() + ms(429));
+    assert_eq!(run(&mut reconciler, start() + ms(430), start() + ms(5_000)), 0);
+    assert_eq!(reconciler.poll_timeout(), Deadline::NEVER);
+}
+
+#[test]
+fn what_comes_in_long_after_a_probe_does_not_show_that_the_probe_was_heard() {
+    let (mut reconciler, id) = lan();
+    reconciler.handle_clearing(&BTreeMap::from([(id, true)]), &BTreeMap::new(), start());
+    let first = reconciler.poll_work().expect("a probe");
+    done(&mut reconciler, &first, Ok(()), start());
+    reconciler.handle_timeout(start() + ms(20));
+    let second =
+        reconciler.poll_work().expect("it is asked again as soon as an answer would be here");
+    done(&mut reconciler, &second, Err(AddressError::NothingHeard), start() + ms(20));
+    run_timers(&mut reconciler, start() + ms(120));
+    let third = reconciler.poll_work().expect("a probe");
+    // The port is dead until just before the next one, which somebody who holds the VIP has heard.
+    done(&mut reconciler, &third, Err(AddressError::NothingHeard), start() + ms(120));
+    want(&mut reconciler, id, None, start() + ms(170));
+    let fourth = reconciler.poll_work().expect("a probe");
+    done(&mut reconciler, &fourth, Ok(()), start() + ms(170));
+    run_timers(&mut reconciler, start() + ms(189));
+    assert_eq!(outcomes(&mut reconciler), []);
+
+    claim(&mut reconciler, LOW, Claim::Uses, start() + ms(174));
+    run(&mut reconciler, start() + ms(174), start() + ms(250));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
+}
+
+#[test]
+fn a_probe_that_goes_out_late_is_the_first_again() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    let first = reconciler.poll_work().expect("a probe");
+    done(&mut reconciler, &first, Ok(()), start());
+    reconciler.handle_timeout(start() + ms(20));
+    let second = reconciler.poll_work().expect("another");
+    // Whoever sends it does not get its turn; what has come in may have come just now.
+    done(&mut reconciler, &second, Ok(()), start() + ms(70));
+    run_timers(&mut reconciler, start() + ms(89));
+    assert_eq!(outcomes(&mut reconciler), []);
+    run(&mut reconciler, start() + ms(89), start() + ms(100));
 
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
@@ -335,7 +398,7 @@ fn a_node_that_vanished_is_fenced_before_anything_is_taken_over_from_it() {
     config.safety.fences_nodes = true;
     let b = config.nodes[1].id();
     let mut reconciler = Reconciler::new(&config);
-    let from_b = Wanted { from: Some(b), handed_over: false };
+    let from_b = Wanted { from: Some(b) };
     let wanted = BTreeMap::from([(vip(0).id(), from_b), (vip(1).id(), from_b)]);
     reconciler.handle_clearing(&BTreeMap::new(), &wanted, start());
     let first = reconciler.poll_work().expect("one command for both");

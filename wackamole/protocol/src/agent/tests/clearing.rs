@@ -54,7 +54,7 @@ fn what_a_vanished_member_held_is_acquired_when_it_is_clear() {
         install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
         inherit(&mut agent, 2, &[]);
         assert!(desires(&agent).is_empty(), "{partition:?} {fences_nodes}");
-        let from_c = Wanted { from: Some(node(2)), handed_over: false };
+        let from_c = Wanted { from: Some(node(2)) };
         assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], from_c)]));
         cleared(&mut agent, vips[0]);
         assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
@@ -238,7 +238,7 @@ fn while_a_node_is_away_it_may_have_what_was_handed_over() {
         release_of(&mut agent, 0, vips[0], ME);
 
         assert_eq!(desires(&agent).is_empty(), away);
-        let asked = Wanted { from: None, handed_over: true };
+        let asked = Wanted { from: None };
         let wanted = BTreeMap::from_iter(away.then_some((vips[0], asked)));
         assert_eq!(agent.to_clear.1, wanted);
     }
