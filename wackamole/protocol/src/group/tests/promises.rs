@@ -83,7 +83,8 @@ fn only_a_view_with_its_proposer_settles_what_came_of_an_earlier_proposal() {
         lan.run(ms(250));
         if !proposer_joins {
             let without = keys(&lan, &[0, 1, 2]).into_iter().collect();
-            lan.groups[2].freeze_promises(&without, true, lan.now);
+            let told = Some(ballot(lan.next_epoch(), 0));
+            lan.groups[2].freeze_promises(&without, told, lan.now);
         }
         lan.run(ms(190));
         let epoch = lan.next_epoch();
@@ -169,7 +170,7 @@ fn a_promise_that_nobody_was_told_would_end_is_made_anew_with_an_accept() {
         let without = keys(&lan, &[0, 1]).into_iter().collect();
         let members = keys(&lan, &[0, 1, 2]).into_iter().collect();
         let (now, ballot) = (lan.now, ballot(lan.next_epoch(), 0));
-        lan.groups[1].freeze_promises(&without, told, now);
+        lan.groups[1].freeze_promises(&without, told.then_some(ballot), now);
         assert_eq!(promises(&lan, 1, 2), 0);
 
         let (promise, proposed_since) = (ms(400), Some(now));
@@ -177,6 +178,25 @@ fn a_promise_that_nobody_was_told_would_end_is_made_anew_with_an_accept() {
         lan.groups[1].accept(accepting, 0, now);
 
         assert_eq!(promises(&lan, 1, 2), if told { 0 } else { 400_000 });
+    }
+}
+
+#[test]
+fn whoever_was_told_that_a_promise_would_end_and_is_in_a_later_view_awaits_it_no_more() {
+    let agreed = Lan::agreed(3).groups[0].view().expect("a view").id;
+    let (earlier, later) = (ballot(agreed.epoch - 1, 0), ballot(agreed.epoch + 1, 0));
+    let by_another = ballot(agreed.epoch - 1, 2);
+    for (refused, lapses) in [(earlier, true), (later, false), (by_another, false)] {
+        let mut lan = Lan::agreed(3);
+        lan.run(ms(250));
+        lan.cut_both_ways(&[(1, 2)]);
+        let without = keys(&lan, &[0, 1]).into_iter().collect();
+        let now = lan.now;
+        lan.groups[1].freeze_promises(&without, Some(refused), now);
+        lan.run(ms(120));
+
+        let told = lan.groups[1].peer(name(2)).expect("a peer").given_up;
+        assert_eq!(told.is_none(), lapses, "{refused}");
     }
 }
 
@@ -190,7 +210,7 @@ fn what_is_frozen_for_an_earlier_start_of_a_peer_is_not_frozen_for_the_later_one
     group.peers.get_mut(&name(2)).expect("a peer").restarted(later);
     let with_the_later = [(name(1), group.incarnation), (name(2), later)].into_iter().collect();
 
-    group.freeze_promises(&with_the_later, true, now);
+    group.freeze_promises(&with_the_later, Some(ballot(9, 0)), now);
 
     let frozen = |i: usize| group.peer(name(i)).expect("a peer").frozen_at;
     assert_eq!((frozen(0), frozen(2)), (Some(now), None));
@@ -201,7 +221,8 @@ fn what_is_heard_after_a_freeze_is_not_told_as_heard_with_an_accept() {
     let mut lan = Lan::agreed(3);
     lan.hush();
     let without = keys(&lan, &[0, 1]).into_iter().collect();
-    lan.groups[1].freeze_promises(&without, true, lan.now);
+    let told = Some(ballot(lan.next_epoch(), 0));
+    lan.groups[1].freeze_promises(&without, told, lan.now);
     let frozen = lan.groups[1].peer(name(2)).expect("a peer").sequence;
     lan.run(ms(150));
     assert!(lan.groups[1].peer(name(2)).expect("a peer").sequence > frozen);

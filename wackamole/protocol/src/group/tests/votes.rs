@@ -153,7 +153,8 @@ fn a_vote_with_a_member_to_whom_less_than_half_is_left_is_not_given() {
     let mut lan = Lan::agreed_under(Partition::Quorum, 3);
     lan.hush();
     let without = keys(&lan, &[0, 1]).into_iter().collect();
-    lan.groups[1].freeze_promises(&without, true, lan.now);
+    let told = Some(ballot(lan.next_epoch(), 0));
+    lan.groups[1].freeze_promises(&without, told, lan.now);
     lan.run(ms(150));
     for (wait, given) in [(0, true), (60, false)] {
         lan.run(ms(wait));
