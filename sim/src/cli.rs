@@ -89,6 +89,9 @@ pub(crate) struct Explore {
     /// Only under these partition policies.
     #[arg(long, value_delimiter = ',', value_parser = policy)]
     pub(crate) policies: Vec<Partition>,
+    /// Worlds that live for hours, with a heartbeat a second and a fault every few minutes, instead of seconds full of them.
+    #[arg(long)]
+    pub(crate) hours: bool,
     /// How many worlds at a time; one per core unless given.
     #[arg(long)]
     pub(crate) jobs: Option<NonZeroUsize>,

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use wackamole_protocol::config::Partition;
 
 use crate::engine::Scheduler;
-use crate::explore::draw;
+use crate::explore::{Pace, draw};
 use crate::narrate::Narrator;
 use crate::world;
 
@@ -18,7 +18,7 @@ pub type Fingerprint = [u8; 32];
 
 /// The fingerprint of one world's whole trace, with every datagram.
 pub fn fingerprint(scheduler: Scheduler, seed: u64, policies: &[Partition]) -> Fingerprint {
-    let scenario = draw(seed, policies);
+    let scenario = draw(seed, policies, Pace::Dense);
     let outcome = world::run_on(scheduler, &scenario, seed, true);
     Sha256::digest(Narrator::new(&scenario).trace(&outcome.entries, &outcome.chronicle)).into()
 }

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use sim::determinism::{differing, fingerprints};
 use sim::engine::Scheduler;
-use sim::explore::{self, Course};
+use sim::explore::{self, Course, Pace};
 use sim::narrate::Narrator;
 use sim::replay::account::Account;
 use sim::replay::clocks::Clocks;
@@ -180,8 +180,9 @@ fn replay(options: &Replay) -> anyhow::Result<bool> {
 
 fn explore(options: &Explore) -> anyhow::Result<bool> {
     let policies = policies(&options.policies);
+    let pace = if options.hours { Pace::Hours } else { Pace::Dense };
     if let Some(seed) = options.show {
-        let Some(world) = explore::life(options.engine, seed, &policies, options.life) else {
+        let Some(world) = explore::life(options.engine, seed, &policies, pace, options.life) else {
             bail!(
                 "the world of seed {seed} has no moment to strike at, or an operator forces a primary view in it"
             );
@@ -198,6 +199,7 @@ fn explore(options: &Explore) -> anyhow::Result<bool> {
         jobs: jobs(options.jobs),
         scheduler: options.engine,
         policies,
+        pace,
     };
     let tally = explore::explore(&course);
     print(&if options.json { tally.json()? } else { tally.text() })?;

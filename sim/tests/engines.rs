@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sim::determinism::{differing, fingerprints};
 use sim::engine::Scheduler;
-use sim::explore;
+use sim::explore::{self, Pace};
 use sim::narrate::Narrator;
 use sim::scenario::Scenario;
 use sim::world::{Outcome, run_on};
@@ -61,7 +61,8 @@ fn every_scenario_takes_the_same_course_under_both_engines() {
 
 #[test]
 fn so_does_every_world_of_the_exploration() {
-    let stories: Vec<_> = (1..=WORLDS).map(|seed| (explore::draw(seed, &POLICIES), seed)).collect();
+    let stories: Vec<_> =
+        (1..=WORLDS).map(|seed| (explore::draw(seed, &POLICIES, Pace::Dense), seed)).collect();
     assert_eq!(all(&stories), Vec::<String>::new());
 }
 

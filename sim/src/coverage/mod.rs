@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wackamole_protocol::config::Partition;
 
 use crate::engine::Scheduler;
-use crate::explore::lives;
+use crate::explore::{Pace, lives};
 use crate::scenario::Scenario;
 use crate::stopwatch::Stopwatch;
 use crate::world::{self, Outcome};
@@ -155,7 +155,7 @@ fn one(run: Run, scenarios: &[Scenario]) -> One {
         Run::World(seed) => {
             let name = format!("seed {seed}");
             let mut one = One { kind: 1, name, counts: Counts::default(), broken: None };
-            for (scenario, outcome) in lives(Scheduler::Fast, seed, &POLICIES, true) {
+            for (scenario, outcome) in lives(Scheduler::Fast, seed, &POLICIES, Pace::Dense, true) {
                 for (point, count) in reach::reached(&scenario, seed, &outcome) {
                     *one.counts.entry(point).or_default() += count;
                 }

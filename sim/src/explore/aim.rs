@@ -203,7 +203,7 @@ fn faults(strike: Strike, world: &Scenario, node: usize, rng: &mut Rng) -> Vec<(
 mod tests {
     use super::*;
     use crate::engine::Scheduler;
-    use crate::explore::{LIVES, lives};
+    use crate::explore::{LIVES, Pace, lives};
     use crate::narrate::Narrator;
 
     const ALL: [Partition; 3] = [Partition::Component, Partition::Lan, Partition::Quorum];
@@ -212,7 +212,7 @@ mod tests {
     fn a_later_life_is_the_first_one_until_it_is_struck_at_one_of_its_moments() {
         let (mut seen, mut hit) = (0, 0);
         for seed in 1..8 {
-            let mut lives = lives(Scheduler::Fast, seed, &ALL, false);
+            let mut lives = lives(Scheduler::Fast, seed, &ALL, Pace::Dense, false);
             let (world, first) = lives.next().expect("the first life");
             let plain = spell_out(&world, seed);
             let moments = Moments::of(&world, &first.entries);

@@ -13,6 +13,8 @@ use crate::scenario::{ChaosFault, ChaosSpec, Scenario, policy_word};
 
 /// Heartbeat, failure timeout and the longest latency, in milliseconds.
 const PROFILES: [(u64, u64, u64); 3] = [(100, 400, 5), (50, 200, 3), (10, 40, 1)];
+/// The same where worlds live for hours.
+const SLOW: (u64, u64, u64) = (1_000, 4_000, 5);
 
 /// Kinds that need another one to be of interest again: after them comes a restart, or a heal.
 const BREAKS_DAEMONS: [ChaosFault; 4] =
@@ -47,8 +49,23 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+/// How fast things go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Several times in a second, for some seconds; heartbeats are 10 to 100 ms apart. Most of what can go wrong at all goes
+    /// wrong when much does at once.
+    Dense,
+    /// Every few minutes, for hours; heartbeats are a second apart. It shows what grows, wraps or wears out, and
+    /// simulates the most time in an hour.
+    Hours,
+}
+
 /// Draws the world of a seed, under one of these policies.
-pub fn draw(seed: u64, policies: &[Partition]) -> Scenario {
+pub fn draw(seed: u64, policies: &[Partition], pace: Pace) -> Scenario {
     let mut rng = Rng::new(seed, "explore");
     let partition = rng.pick(policies).copied().unwrap_or(Partition::Lan);
     let (nodes, vips) = (2 + rng.below(5), 1 + rng.below(12));
@@ -60,17 +77,18 @@ pub fn draw(seed: u64, policies: &[Partition]) -> Scenario {
     let mut world = Scenario::parse(&format!("seed {seed}"), &text).expect("a scenario");
     world.seed = Some(seed);
     world.policies = vec![partition];
-    configuration(&mut world, partition, &mut rng);
+    configuration(&mut world, partition, pace, &mut rng);
     network(&mut world, &mut rng);
     machines(&mut world, &mut rng);
     oddities(&mut world, partition, &mut rng);
     late_copies(&mut world, &mut Rng::new(seed, "late copies"));
-    faults(&mut world, &mut rng);
+    faults(&mut world, pace, &mut rng);
     world
 }
 
-fn configuration(world: &mut Scenario, partition: Partition, rng: &mut Rng) {
-    let (heartbeat, failure_timeout, latency) = *rng.pick(&PROFILES).unwrap_or(&PROFILES[0]);
+fn configuration(world: &mut Scenario, partition: Partition, pace: Pace, rng: &mut Rng) {
+    let dense = *rng.pick(&PROFILES).unwrap_or(&PROFILES[0]);
+    let (heartbeat, failure_timeout, latency) = if pace == Pace::Hours { SLOW } else { dense };
     let mature = ms(200 + rng.below(1_800));
     world.timing =
         Timing { heartbeat: ms(heartbeat), failure_timeout: ms(failure_timeout), mature };
@@ -158,7 +176,7 @@ fn oddities(world: &mut Scenario, partition: Partition, rng: &mut Rng) {
 }
 
 /// Anything may go wrong for a while; then all is put right, and there is time for what is promised after that.
-fn faults(world: &mut Scenario, rng: &mut Rng) {
+fn faults(world: &mut Scenario, pace: Pace, rng: &mut Rng) {
     let mut kinds = Vec::new();
     let possible: Vec<ChaosFault> = BREAKS_DAEMONS
         .into_iter()
@@ -186,8 +204,12 @@ fn faults(world: &mut Scenario, rng: &mut Rng) {
         kinds.extend(rng.pick(&BESIDE_FORCING));
     }
     let from = world.timing.mature + world.timing.failure_timeout + ms(500);
-    let until = from + ms(2_000 + rng.below(8_000));
-    let often = ms(20 + rng.below(400));
+    let (until, often) = match pace {
+        Pace::Dense => (from + ms(2_000 + rng.below(8_000)), ms(20 + rng.below(400))),
+        Pace::Hours => {
+            (from + minutes(60 + rng.below(300)), Duration::from_secs(60 + rng.below(540)))
+        }
+    };
     world.chaos = Some(ChaosSpec {
         from,
         until,
@@ -207,7 +229,8 @@ mod tests {
     #[test]
     fn every_world_is_one_that_a_file_can_say() {
         for seed in 0..200 {
-            let world = draw(seed, &ALL);
+            let pace = if seed % 4 == 0 { Pace::Hours } else { Pace::Dense };
+            let world = draw(seed, &ALL, pace);
             let text = world.text();
             let read =
                 Scenario::parse(&world.file, &text).unwrap_or_else(|e| panic!("{e}\n{text}"));
@@ -217,7 +240,7 @@ mod tests {
 
     #[test]
     fn worlds_differ_in_every_respect() {
-        let worlds: Vec<Scenario> = (0..300).map(|seed| draw(seed, &ALL)).collect();
+        let worlds: Vec<Scenario> = (0..300).map(|seed| draw(seed, &ALL, Pace::Dense)).collect();
         let some = |what: fn(&Scenario) -> bool| {
             let count = worlds.iter().filter(|world| what(world)).count();
             (10..290).contains(&count)

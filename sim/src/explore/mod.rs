@@ -19,7 +19,7 @@ use crate::shrink::Failing;
 use crate::stopwatch::Stopwatch;
 use crate::world::{self, Outcome};
 use aim::{Moments, aim};
-pub use draw::draw;
+pub use draw::{Pace, draw};
 pub use tally::Tally;
 
 /// What to explore.
@@ -39,6 +39,8 @@ pub struct Course {
     pub scheduler: Scheduler,
     /// Under which policies.
     pub policies: Vec<Partition>,
+    /// How fast things go wrong.
+    pub pace: Pace,
 }
 
 /// Explores. Failures are kept as they are, in the order of their seeds.
@@ -56,7 +58,7 @@ pub fn explore(course: &Course) -> Tally {
                     if course.count.is_some_and(|count| index >= count) {
                         break;
                     }
-                    let one = one(course.scheduler, course.first + index, &course.policies);
+                    let one = one(course, course.first + index);
                     let Ok(mut tally) = tally.lock() else { break };
                     tally.add(one);
                     if course.until_found && !tally.failures.is_empty() {
@@ -99,9 +101,10 @@ pub fn lives(
     scheduler: Scheduler,
     seed: u64,
     policies: &[Partition],
+    pace: Pace,
     datagrams: bool,
 ) -> impl Iterator<Item = (Scenario, Outcome)> {
-    let world = draw(seed, policies);
+    let world = draw(seed, policies, pace);
     let mut moments = None;
     (1..=LIVES).filter_map(move |number| {
         let scenario = match &moments {
@@ -119,9 +122,10 @@ pub fn life(
     scheduler: Scheduler,
     seed: u64,
     policies: &[Partition],
+    pace: Pace,
     number: u64,
 ) -> Option<Scenario> {
-    let world = draw(seed, policies);
+    let world = draw(seed, policies, pace);
     if number <= 1 {
         return Some(world);
     }
@@ -130,9 +134,9 @@ pub fn life(
 }
 
 /// A world, until a promise is broken in one of its lives.
-fn one(scheduler: Scheduler, seed: u64, policies: &[Partition]) -> Tally {
+fn one(course: &Course, seed: u64) -> Tally {
     let mut tally = Tally { seeds: 1, ..Tally::default() };
-    let mut lives = lives(scheduler, seed, policies, false);
+    let mut lives = lives(course.scheduler, seed, &course.policies, course.pace, false);
     while tally.failures.is_empty() {
         let watch = Stopwatch::start();
         let Some((scenario, outcome)) = lives.next() else { break };
