@@ -34,6 +34,8 @@ const FAILURES_MAX: u32 = 3;
 const STABLE: Duration = Duration::from_secs(60);
 /// An acquire that takes longer is reported: the call may yet complete, so nobody else may have the VIP.
 const STUCK: Duration = Duration::from_secs(2);
+/// Whoever notices that later than this was stopped itself: the kernel's answer may be waiting to be read.
+const STUCK_LATE: Duration = Duration::from_millis(200);
 /// Pauses between announcements. At least 1.1 s: older kernels ignore a second one that comes sooner (locktime).
 const ANNOUNCE_AGAIN: [Duration; 4] = [
     Duration::from_millis(1_100),
@@ -371,10 +373,10 @@ impl Reconciler {
             .collect();
         for vip in due {
             let Some(entry) = self.entries.get_mut(&vip) else { continue };
-            if entry.in_flight.is_some()
-                && !entry.stuck_told
-                && now >= entry.in_flight_since + STUCK
-            {
+            let waited = entry.in_flight.is_some() && !entry.stuck_told;
+            if waited && now >= entry.in_flight_since + STUCK + STUCK_LATE {
+                entry.in_flight_since = now;
+            } else if waited && now >= entry.in_flight_since + STUCK {
                 entry.stuck_told = true;
                 self.outcomes.push_back(AddressOutcome::Failed {
                     vip,

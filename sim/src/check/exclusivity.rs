@@ -18,6 +18,7 @@ use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
 use super::fenced::unattended_max;
+use super::overlap::{Bond, Domain, Interrupted, Key, Kind, Overlap, Verdict};
 use super::thaws::Thaws;
 use super::{Check, Findings, Glance, Measurements};
 use crate::engine::TICK;
@@ -43,69 +44,9 @@ pub struct Exclusivity {
     awake: Vec<Option<Duration>>,
     thaws: Thaws,
     overlaps: BTreeMap<Key, Overlap>,
+    interrupted: Interrupted,
     measurements: Measurements,
     look_again: bool,
-}
-
-/// VIP and two nodes in order.
-type Key = (usize, usize, usize);
-
-/// What two nodes owe each other over the heartbeat path.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bond {
-    connected: bool,
-    /// Both daemons run and reach each other since then.
-    since: Option<Duration>,
-    /// They were apart by the network before, not by one of them being down.
-    met: bool,
-    /// The wires between them work both ways.
-    wired: bool,
-    /// When they came back last, if they were ever broken.
-    rewired: Option<Duration>,
-    /// Both daemons run since then, one hears the other, is not heard by it, and has nobody else.
-    deaf_since: Option<Duration>,
-}
-
-/// What two nodes owe each other on the segment.
-#[derive(Clone, Copy, Debug)]
-struct Domain {
-    joined: bool,
-    /// They are joined, or not, since then.
-    since: Duration,
-    /// Since when each of them had been alone when they were joined, if it was.
-    alone: [Option<Duration>; 2],
-}
-
-/// What an overlap is held to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Split,
-    Merge,
-    Unattended,
-    Outside,
-    Forbidden,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Overlap {
-    began: Duration,
-    kind: Kind,
-    /// It has been of this kind since then.
-    since: Duration,
-    /// Two parts served when it began, or met.
-    excused: bool,
-    /// What is left of the fences of a dead or paused daemon needs so long, and ends it by then.
-    fenced: Option<(Duration, Duration)>,
-    told: bool,
-}
-
-/// A kind, until when it is allowed (for ever if there is no end), and why.
-struct Verdict {
-    kind: Kind,
-    until: Option<Duration>,
-    why: &'static str,
-    /// For how long, by what is left of the fences.
-    fences: Option<Duration>,
 }
 
 impl Exclusivity {
@@ -123,6 +64,7 @@ impl Exclusivity {
             awake: vec![None; nodes],
             thaws: Thaws::new(nodes),
             overlaps: BTreeMap::new(),
+            interrupted: Interrupted::default(),
             measurements: Measurements::default(),
             look_again: false,
         }
@@ -253,6 +195,7 @@ impl Check for Exclusivity {
             self.overlaps.keys().filter(|key| !present.contains(key)).copied().collect();
         for key in ended {
             if let Some(overlap) = self.overlaps.remove(&key) {
+                self.interrupted.note(key, overlap, glance);
                 self.end(key, overlap, glance.now, findings);
             }
         }
@@ -276,7 +219,8 @@ impl Check for Exclusivity {
 impl Exclusivity {
     fn judge(&mut self, key: Key, glance: &Glance<'_>, findings: &mut Findings) {
         let now = glance.now;
-        let known = self.overlaps.get(&key).copied();
+        let seen = self.overlaps.get(&key).copied();
+        let known = seen.or_else(|| self.interrupted.goes_on(key, now));
         let began = known.map_or(now, |overlap| overlap.began);
         let Verdict { kind, until, why, fences } = self.verdict(key, began, known, glance);
         let mut overlap = known.unwrap_or(Overlap {
@@ -311,7 +255,7 @@ impl Exclusivity {
             );
             findings.violation("exclusivity", text);
         }
-        if known.is_none() {
+        if seen.is_none() {
             let (vip, x, y) = key;
             let excuse = (!forbidden).then_some(why);
             findings.entries.push(What::OverlapBegan { vip, nodes: [x, y], excuse });

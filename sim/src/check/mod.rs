@@ -12,6 +12,7 @@ pub mod expectations;
 mod fenced;
 pub mod leftovers;
 pub mod oddities;
+mod overlap;
 pub mod primary;
 pub mod stability;
 mod thaws;

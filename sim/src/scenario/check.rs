@@ -140,8 +140,8 @@ pub(super) fn check(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let timing = timing(&source, &written)?;
     let latency = latency(&source, &written)?;
     let duration = written.duration.get_ref().0;
-    if duration > Duration::from_secs(3600) || duration.is_zero() {
-        return Err(source.wrong(written.duration.span(), "expected a duration of at most `60m`"));
+    if duration > Duration::from_secs(24 * 3600) || duration.is_zero() {
+        return Err(source.wrong(written.duration.span(), "expected a duration of at most `24h`"));
     }
     let steps = steps::steps(&source, &written, &known, duration)?;
     let seeds = written.seeds.as_ref().map_or(20, |seeds| *seeds.get_ref());

@@ -8,13 +8,16 @@ use wackamole_protocol::time::Duration;
 
 use crate::rng::Span;
 
-/// Reads `250us`, `100ms`, `1.5s`, `2m`.
+/// Reads `250us`, `100ms`, `1.5s`, `2m`, `1h`.
 ///
 /// # Errors
 /// A sentence that says what was found and what would be accepted.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let complaint =
-        || format!("found `{text}`, expected a duration such as `300us`, `100ms`, `1.5s` or `2m`");
+    let complaint = || {
+        format!(
+            "found `{text}`, expected a duration such as `300us`, `100ms`, `1.5s`, `2m` or `1h`"
+        )
+    };
     let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(complaint)?;
     let (number, unit) = text.split_at(split);
     let number: f64 = number.trim().parse().map_err(|_| complaint())?;
@@ -23,9 +26,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "ms" => 1e3,
         "s" => 1e6,
         "m" => 60e6,
+        "h" => 3_600e6,
         _ => return Err(complaint()),
     };
-    if !(0.0..=1e9).contains(&number) {
+    if !(0.0..=1e12).contains(&number) {
         return Err(complaint());
     }
     Ok(Duration::from_micros((number * micros).round() as u64))
@@ -135,12 +139,16 @@ mod tests {
 
     #[test]
     fn durations_are_read_in_the_units_that_people_write() {
-        for (text, micros) in
-            [("250us", 250), ("100ms", 100_000), ("1.5s", 1_500_000), ("2m", 120_000_000)]
-        {
+        for (text, micros) in [
+            ("250us", 250),
+            ("100ms", 100_000),
+            ("1.5s", 1_500_000),
+            ("2m", 120_000_000),
+            ("1h", 3_600_000_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
         }
-        for wrong in ["", "5", "s", "5h", "-5s", "5 s 3", "1e30s"] {
+        for wrong in ["", "5", "s", "5d", "-5s", "5 s 3", "1e30s"] {
             let complaint = parse_duration(wrong).expect_err(wrong);
             assert!(
                 complaint.contains(&format!("`{wrong}`")) && complaint.contains("100ms"),

@@ -203,6 +203,27 @@ fn somebody_else_s_address_is_not_waited_for() {
 }
 
 #[test]
+fn whoever_was_stopped_itself_reads_the_answer_before_it_complains_of_none() {
+    let (mut reconciler, _) = wanted();
+    let late = start() + STUCK + ms(2_000);
+    let work = reconciler.poll_work().expect("an acquire");
+    reconciler.handle_timeout(late);
+    assert_eq!(outcomes(&mut reconciler), []);
+    done(&mut reconciler, &work, Ok(()), late);
+    let told = outcomes(&mut reconciler);
+    assert!(
+        !told.iter().any(|outcome| matches!(outcome, AddressOutcome::Failed { .. })),
+        "{told:?}"
+    );
+
+    let (mut reconciler, _) = wanted();
+    reconciler.poll_work().expect("an acquire");
+    reconciler.handle_timeout(late);
+    reconciler.handle_timeout(late + STUCK);
+    assert_eq!(outcomes(&mut reconciler).len(), 1, "it does not answer now either");
+}
+
+#[test]
 fn what_is_not_answered_is_told_once_and_nobody_else_may_have_it() {
     let (mut reconciler, _) = wanted();
     let work = reconciler.poll_work().expect("an acquire");
