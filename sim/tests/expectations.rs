@@ -107,7 +107,7 @@ fn a_view_of_another_size_is_found() {
 
 #[test]
 fn a_stir_is_found() {
-    insta::assert_snapshot!(violations("[[expect]]\nafter = \"b is back\"\nquiet_for = \"8s\"\n"), @r#"24.000s quiet_for: expected quiet_for = "8s" (8000 ms) after `b is back` at 12.000 s: at 18.023 s v2 was acquired on b"#);
+    insta::assert_snapshot!(violations("[[expect]]\nafter = \"b is back\"\nquiet_for = \"8s\"\n"), @r#"24.000s quiet_for: expected quiet_for = "8s" (8000 ms) after `b is back` at 12.000 s: at 18.025 s v2 was acquired on b"#);
 }
 
 #[test]

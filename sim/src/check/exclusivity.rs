@@ -199,9 +199,10 @@ impl Check for Exclusivity {
                 self.end(key, overlap, glance.now, findings);
             }
         }
-        self.look_again = !present.is_empty();
+        // What is allowed without an end is judged anew when something changes.
+        self.look_again = false;
         for key in present {
-            self.judge(key, glance, findings);
+            self.look_again |= self.judge(key, glance, findings);
         }
     }
 
@@ -217,7 +218,8 @@ impl Check for Exclusivity {
 }
 
 impl Exclusivity {
-    fn judge(&mut self, key: Key, glance: &Glance<'_>, findings: &mut Findings) {
+    /// Returns whether the verdict has an end.
+    fn judge(&mut self, key: Key, glance: &Glance<'_>, findings: &mut Findings) -> bool {
         let now = glance.now;
         let seen = self.overlaps.get(&key).copied();
         let known = seen.or_else(|| self.interrupted.goes_on(key, now));
@@ -261,6 +263,7 @@ impl Exclusivity {
             findings.entries.push(What::OverlapBegan { vip, nodes: [x, y], excuse });
         }
         self.overlaps.insert(key, overlap);
+        until.is_some()
     }
 
     /// What it is held to be. A machine that its hypervisor had stopped may take longer than everybody else.
