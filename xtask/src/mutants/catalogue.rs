@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,9 +47,7 @@ pub(super) fn load(root: &Path) -> Result<Vec<Mutant>> {
     for path in files {
         let text =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let listing: Listing =
-            toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-        mutants.extend(listing.mutant);
+        mutants.extend(parse(&text).with_context(|| format!("in {}", path.display()))?);
     }
     let mut names = BTreeMap::new();
     for mutant in &mutants {
@@ -59,18 +58,38 @@ pub(super) fn load(root: &Path) -> Result<Vec<Mutant>> {
     Ok(mutants)
 }
 
+/// Reads one of the files.
+///
+/// # Errors
+/// As `toml` tells them.
+pub(super) fn parse(text: &str) -> Result<Vec<Mutant>> {
+    let listing: Listing = toml::from_str(text)?;
+    Ok(listing.mutant)
+}
+
 impl Mutant {
+    /// What it replaces in the file's text.
+    ///
+    /// # Errors
+    /// That is not there exactly once: the code has moved on, and the mutant has to follow.
+    pub(super) fn place(&self, text: &str) -> Result<Range<usize>> {
+        let Self { name, file, find, .. } = self;
+        let mut places = text.match_indices(find.as_str()).map(|(at, _)| at);
+        match (places.next(), places.count()) {
+            (Some(at), 0) => Ok(at..at + find.len()),
+            (None, _) => bail!("mutant {name}: its text is not in {file} any more: {find}"),
+            (_, more) => bail!("mutant {name}: its text is {} times in {file}: {find}", more + 1),
+        }
+    }
+
     /// The file's text, broken.
     ///
     /// # Errors
-    /// The text to be replaced is not there exactly once: the code has moved on, and the mutant has to follow.
+    /// As [`Mutant::place`].
     pub(super) fn applied_to(&self, text: &str) -> Result<String> {
-        let Self { name, file, find, .. } = self;
-        match text.matches(find.as_str()).count() {
-            1 => Ok(text.replacen(find, &self.replace, 1)),
-            0 => bail!("mutant {name}: its text is not in {file} any more: {find}"),
-            count => bail!("mutant {name}: its text is {count} times in {file}: {find}"),
-        }
+        let mut broken = text.to_owned();
+        broken.replace_range(self.place(text)?, &self.replace);
+        Ok(broken)
     }
 }
 

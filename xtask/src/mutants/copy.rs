@@ -1,5 +1,6 @@
 //! The copy of the workspace that is broken.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::catalogue::Mutant;
+use super::switched::Switched;
 use super::watch::{Ended, watch};
 
 /// Where tests keep what failed: not part of the code, and written by them.
@@ -48,29 +50,42 @@ impl Copy {
             }
         }
         let base = root.join("target/mutants");
-        let copy = Self { folder: base.join("work"), target: base.join("target"), files };
-        copy.restore()?;
-        Ok(copy)
+        Ok(Self { folder: base.join("work"), target: base.join("target"), files })
     }
 
-    /// Makes the copy whole again.
-    pub(super) fn restore(&self) -> Result<()> {
+    /// Makes the copy what the workspace is, but for these files.
+    fn put(&self, but: &BTreeMap<String, String>) -> Result<()> {
         for (name, content) in &self.files {
-            self.write(name, content)?;
+            let other = name.to_str().and_then(|name| but.get(name));
+            self.write(name, other.map_or(content.as_slice(), |text| text.as_bytes()))?;
         }
         self.remove_strangers(&self.folder)
     }
 
-    /// Breaks it.
+    /// Puts a switch with mutants into it.
+    pub(super) fn switch(&self, switched: &Switched) -> Result<()> {
+        self.put(&switched.files)
+    }
+
+    /// Breaks it with one.
     ///
     /// # Errors
     /// The mutant does not fit.
     pub(super) fn break_with(&self, mutant: &Mutant) -> Result<()> {
-        let name = Path::new(&mutant.file);
-        let text = self.files.iter().find(|(file, _)| file == name).map(|(_, content)| content);
-        let text = text.with_context(|| format!("mutant {}: no {}", mutant.name, mutant.file))?;
-        let broken = mutant.applied_to(&String::from_utf8_lossy(text))?;
-        self.write(name, broken.as_bytes())
+        let broken = mutant.applied_to(&self.text(&mutant.file)?)?;
+        self.put(&BTreeMap::from([(mutant.file.clone(), broken)]))
+    }
+
+    /// What a file of the workspace says.
+    ///
+    /// # Errors
+    /// There is none, or it is not text.
+    pub(super) fn text(&self, file: &str) -> Result<String> {
+        let name = Path::new(file);
+        let content =
+            self.files.iter().find(|(known, _)| known == name).map(|(_, content)| content);
+        let content = content.with_context(|| format!("there is no {file}"))?;
+        String::from_utf8(content.clone()).with_context(|| format!("reading {file}"))
     }
 
     /// A short name for all of its content that is built or run; the table that `--write` changes is not.

@@ -1,10 +1,9 @@
 //! Whether exploration alone finds a mutant: no story that was written for it, no test, only worlds drawn from numbers.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use comfy_table::CellAlignment;
 use netns_tests::time::Moment;
 use serde::Serialize;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use super::catalogue::Mutant;
 use super::copy::Copy;
 use super::document::Section;
+use super::switched::{CHOICE, Switched};
 use super::watch::{Ended, watch};
 use crate::tables;
 
@@ -86,14 +86,22 @@ impl Hunt {
     }
 }
 
+/// Builds the simulator with all mutants in it that fit into one program, or with the one. Returns where it is.
+///
+/// # Errors
+/// The copy cannot be written, or it does not compile.
+pub(super) fn build(copy: &Copy, switched: &Switched) -> Result<PathBuf> {
+    copy.switch(switched)?;
+    copy.build_simulator()
+}
+
 /// The unbroken copy must keep its promises, or nothing follows from what a broken one does.
 ///
 /// # Errors
-/// It does not, or does not compile.
-pub(super) fn try_unbroken(copy: &Copy) -> Result<()> {
-    let sim = copy.build_simulator()?;
+/// It does not.
+pub(super) fn try_unbroken(copy: &Copy, sim: &Path) -> Result<()> {
     let arguments = ["explore", "--seeds", UNBROKEN_WORLDS, "--no-shrink"];
-    let mut command = copy.program(&sim, ".", arguments, 1);
+    let mut command = copy.program(sim, ".", arguments, 1);
     match watch(&mut command, UNBROKEN, |_| None)? {
         Ended::Exited(status, _) if status.success() => Ok(()),
         Ended::Exited(_, printed) => bail!("the unbroken copy: {}", printed.join("\n")),
@@ -101,52 +109,34 @@ pub(super) fn try_unbroken(copy: &Copy) -> Result<()> {
     }
 }
 
-/// The simulator with a mutant in it, or why there is none.
-pub(super) struct Prey<'m> {
-    pub(super) mutant: &'m Mutant,
-    program: std::result::Result<PathBuf, String>,
-}
-
-/// Breaks the copy and builds it. The program is put aside, so that the next one can be built while it runs.
-///
-/// # Errors
-/// The copy cannot be written.
-pub(super) fn prepare<'m>(copy: &Copy, mutant: &'m Mutant) -> Result<Prey<'m>> {
-    copy.restore()?;
-    let built = copy.break_with(mutant).and_then(|()| copy.build_simulator());
-    let program = match built {
-        Err(error) => Err(format!("{error:#}")),
-        Ok(sim) => {
-            let aside = copy.target.join("mutants");
-            fs::create_dir_all(&aside).with_context(|| format!("making {}", aside.display()))?;
-            let aside = aside.join(&mutant.name);
-            fs::copy(&sim, &aside).with_context(|| format!("writing {}", aside.display()))?;
-            Ok(aside)
-        }
-    };
-    Ok(Prey { mutant, program })
-}
-
-/// Explores until a promise is broken or the time is over.
+/// Explores until a promise is broken or the time is over. A mutant that is not in the program is built by itself, in its place.
 ///
 /// # Errors
 /// The program cannot be started.
-pub(super) fn hunt(copy: &Copy, prey: &Prey<'_>, time: Duration) -> Result<Hunt> {
-    let mutant = prey.mutant.name.clone();
+pub(super) fn hunt(
+    copy: &Copy,
+    switched: &Switched,
+    sim: &Path,
+    prey: &Mutant,
+    time: Duration,
+) -> Result<Hunt> {
+    let mutant = prey.name.clone();
     let hunt = |seconds, found, error| Hunt { mutant: mutant.clone(), seconds, found, error };
-    let sim = match &prey.program {
-        Ok(sim) => sim,
-        Err(error) => return Ok(hunt(0, None, Some(error.clone()))),
-    };
+    let number = switched.number(&prey.name);
+    if number.is_none()
+        && let Err(error) = copy.break_with(prey).and_then(|()| copy.build_simulator())
+    {
+        return Ok(hunt(0, None, Some(format!("{error:#}"))));
+    }
     let keep = copy.target.join("explored");
     let keep = keep.to_string_lossy();
     let until = format!("{}s", time.as_secs());
     let arguments = ["explore", "--for", &until, "--until-found", "--keep", &*keep];
     let mut command = copy.program(sim, ".", arguments, 1);
+    command.envs(number.map(|number| (CHOICE, number.to_string())));
     let started = Moment::now();
     let ended = watch(&mut command, time + SHRINKING, |_| None)?;
     let seconds = started.elapsed().as_secs();
-    fs::remove_file(sim).with_context(|| format!("removing {}", sim.display()))?;
     Ok(match ended {
         Ended::Exited(status, _) if status.success() => hunt(seconds, None, None),
         Ended::Exited(status, printed) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::Mutant;
 use super::copy::Copy;
+use super::switched::{CHOICE, Switched};
 use super::watch::{Ended, watch};
 
 /// The random storms are run with so many seeds; their cases and the committed regressions come with each.
@@ -85,9 +86,12 @@ struct Baseline {
 /// All checks over a copy.
 pub(super) struct Ladder<'a> {
     copy: &'a Copy,
+    switched: &'a Switched,
     /// The last rung.
     top: Rung,
     baseline: Baseline,
+    /// What each rung runs, with a switch for the mutants in it.
+    programs: BTreeMap<Rung, PathBuf>,
 }
 
 impl fmt::Display for Rung {
@@ -117,10 +121,10 @@ impl Rung {
 }
 
 impl<'a> Ladder<'a> {
-    pub(super) fn new(copy: &'a Copy, top: Rung) -> Self {
+    pub(super) fn new(copy: &'a Copy, switched: &'a Switched, top: Rung) -> Self {
         let fingerprint = copy.fingerprint();
         let baseline = Baseline { fingerprint, passed: BTreeSet::new(), seconds: BTreeMap::new() };
-        Self { copy, top, baseline }
+        Self { copy, switched, top, baseline, programs: BTreeMap::new() }
     }
 
     fn rungs(&self) -> impl Iterator<Item = Rung> {
@@ -128,8 +132,8 @@ impl<'a> Ladder<'a> {
         Rung::ALL.into_iter().filter(move |rung| *rung <= top)
     }
 
-    /// The unbroken copy must pass everything; how long that takes tells what a hang is. Not done again while nothing
-    /// changes.
+    /// Builds everything, once for all mutants that fit into one program. Without one the copy is unbroken, and must pass
+    /// everything; how long that takes tells what a hang is. Not done again while nothing changes.
     ///
     /// # Errors
     /// It does not pass, or does not compile.
@@ -141,11 +145,15 @@ impl<'a> Ladder<'a> {
         {
             self.baseline = before;
         }
-        for rung in
-            self.rungs().filter(|rung| !self.baseline.passed.contains(rung)).collect::<Vec<_>>()
-        {
+        self.copy.switch(self.switched)?;
+        for rung in self.rungs().collect::<Vec<_>>() {
             tell("building");
-            for mut check in self.checks(rung).context("building the unbroken copy")? {
+            let program = self.build(rung).context("building the unbroken copy")?;
+            self.programs.insert(rung, program.clone());
+            if self.baseline.passed.contains(&rung) {
+                continue;
+            }
+            for mut check in self.checks(rung, &program) {
                 tell(&check.label);
                 let started = Moment::now();
                 if let Outcome::Failed(what) = run(&mut check, LIMIT_MAX)? {
@@ -160,23 +168,33 @@ impl<'a> Ladder<'a> {
         Ok(())
     }
 
-    /// Breaks the copy, runs what may notice, and makes it whole again.
+    /// Runs what may notice. A mutant that is in no program is built by itself, and what was built for the others is gone then.
     ///
     /// # Errors
     /// The copy cannot be written or its programs not started.
     pub(super) fn try_mutant(&self, mutant: &Mutant, tell: &dyn Fn(&str)) -> Result<Fate> {
-        self.copy.restore()?;
-        if let Err(misfit) = self.copy.break_with(mutant) {
+        let number = self.switched.number(&mutant.name);
+        if number.is_none()
+            && let Err(misfit) = self.copy.break_with(mutant)
+        {
             return Ok(Fate::Untried(format!("{misfit:#}")));
         }
         for by in self.rungs().filter(|rung| rung.reads(&mutant.file)) {
-            tell("building");
-            let checks = match self.checks(by) {
-                Ok(checks) => checks,
-                Err(error) => return Ok(Fate::Untried(format!("{error:#}"))),
+            let program = match self.programs.get(&by).filter(|_| number.is_some()) {
+                Some(program) => program.clone(),
+                None => {
+                    tell("building");
+                    match self.build(by) {
+                        Ok(program) => program,
+                        Err(error) => return Ok(Fate::Untried(format!("{error:#}"))),
+                    }
+                }
             };
-            for mut check in checks {
+            for mut check in self.checks(by, &program) {
                 tell(&check.label);
+                if let Some(number) = number {
+                    check.command.env(CHOICE, number.to_string());
+                }
                 let usual = self.baseline.seconds.get(&check.label).copied().unwrap_or(0);
                 let limit = (Duration::from_secs(usual) * PATIENCE).max(LIMIT_MIN);
                 if let Outcome::Failed(check) = run(&mut check, limit)? {
@@ -187,46 +205,55 @@ impl<'a> Ladder<'a> {
         Ok(Fate::Survived)
     }
 
-    /// Builds what a rung needs.
-    fn checks(&self, rung: Rung) -> Result<Vec<Check>> {
-        Ok(match rung {
+    /// Builds what a rung runs.
+    fn build(&self, rung: Rung) -> Result<PathBuf> {
+        match rung {
+            Rung::Unit | Rung::Storms => {
+                self.copy.build(&["test", "-p", "wackamole-protocol", "--lib"])
+            }
+            Rung::Votes => {
+                self.copy.build(&["test", "-p", "wackamole-protocol", "--test", "votes"])
+            }
+            Rung::Daemon => self.copy.build(&["test", "-p", "wackamole", "--lib"]),
+            Rung::Simulator => self.copy.build_simulator(),
+        }
+    }
+
+    /// What a rung does with what was built for it.
+    fn checks(&self, rung: Rung, program: &Path) -> Vec<Check> {
+        match rung {
             Rung::Unit => {
-                let program = self.copy.build(&["test", "-p", "wackamole-protocol", "--lib"])?;
                 let skipped = STORMS.iter().flat_map(|name| ["--skip", name]);
-                let command = self.copy.program(&program, "wackamole/protocol", skipped, 1);
+                let command = self.copy.program(program, "wackamole/protocol", skipped, 1);
                 vec![Check { label: "unit".into(), command }]
             }
             Rung::Storms => {
-                let program = self.copy.build(&["test", "-p", "wackamole-protocol", "--lib"])?;
                 let check = |seed| Check {
                     label: format!("storms, seed {seed}"),
-                    command: self.copy.program(&program, "wackamole/protocol", STORMS, seed),
+                    command: self.copy.program(program, "wackamole/protocol", STORMS, seed),
                 };
                 (1..=STORM_SEEDS).map(check).collect()
             }
             Rung::Votes => {
-                let program =
-                    self.copy.build(&["test", "-p", "wackamole-protocol", "--test", "votes"])?;
-                let command = self.copy.program(&program, "wackamole/protocol", [], 1);
+                let command = self.copy.program(program, "wackamole/protocol", [], 1);
                 vec![Check { label: "votes".into(), command }]
             }
             Rung::Daemon => {
-                let program = self.copy.build(&["test", "-p", "wackamole", "--lib"])?;
-                let command = self.copy.program(&program, "wackamole", [], 1);
+                let command = self.copy.program(program, "wackamole", [], 1);
                 vec![Check { label: "daemon".into(), command }]
             }
             Rung::Simulator => {
-                let program = self.copy.build(&["build", "-p", "sim", "--bin", "sim"])?;
                 let check = |scenario: &PathBuf| {
                     let name = scenario.file_stem().unwrap_or_default().to_string_lossy();
                     let scenario = scenario.to_string_lossy();
-                    let arguments = ["run", &*scenario, "--seeds", SCENARIO_SEEDS];
-                    let command = self.copy.program(&program, ".", arguments, 1);
+                    let arguments =
+                        ["run", &*scenario, "--seeds", SCENARIO_SEEDS, "--engine", "fast"];
+                    let command = self.copy.program(program, ".", arguments, 1);
                     Check { label: name.into_owned(), command }
                 };
                 self.copy.scenarios().iter().map(check).collect()
             }
-        })
+        }
     }
 }
 

@@ -8,11 +8,11 @@ mod document;
 mod exploration;
 mod ladder;
 mod report;
+mod switched;
 mod watch;
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +26,7 @@ use catalogue::Mutant;
 use copy::Copy;
 use ladder::{Fate, Ladder, Rung};
 use report::Row;
+use switched::Switched;
 
 /// What to do.
 #[derive(Args)]
@@ -66,17 +67,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         println!("{}", report::list(&catalogue));
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = choose(&catalogue, &options.only)?;
+    let mut chosen = choose(&catalogue, &options.only)?;
     let copy = Copy::new(&root)?;
+    let switched = Switched::new(&catalogue, |file| copy.text(file))?;
+    // Those that are built by themselves take the place of the others.
+    chosen.sort_by_key(|mutant| switched.number(&mutant.name).is_none());
     let progress = ProgressBar::new(chosen.len() as u64);
     let template = "{bar:30} {pos}/{len}  {elapsed} (left {eta})  {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         progress.set_style(style);
     }
     if options.by_exploration {
-        return explore(options, &catalogue, &chosen, &copy, &progress);
+        return explore(options, &catalogue, &chosen, &copy, &switched, &progress);
     }
-    let mut ladder = Ladder::new(&copy, options.up_to);
+    let mut ladder = Ladder::new(&copy, &switched, options.up_to);
     ladder.try_unbroken(&|what| progress.set_message(format!("the unbroken copy: {what}")))?;
     let mut rows = Vec::new();
     for mutant in chosen {
@@ -95,7 +99,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         rows.push(row);
         progress.inc(1);
     }
-    copy.restore()?;
     progress.finish_and_clear();
     println!("{}", if options.json { report::json(&rows)? } else { report::table(&rows) });
     let all_caught = rows.iter().all(|row| matches!(row.fate, Fate::Caught { .. }));
@@ -108,40 +111,28 @@ fn explore(
     catalogue: &[Mutant],
     chosen: &[&Mutant],
     copy: &Copy,
+    switched: &Switched,
     progress: &ProgressBar,
 ) -> Result<ExitCode> {
     progress.set_message("the unbroken copy");
-    exploration::try_unbroken(copy)?;
+    let sim = exploration::build(copy, switched)?;
+    exploration::try_unbroken(copy, &sim)?;
     let time = Duration::from_secs(options.seconds.get().into());
     let mut hunts = Vec::new();
-    std::thread::scope(|scope| {
-        // While worlds are drawn with one mutant the next one is built, and no further.
-        let (built, prey) = sync_channel(0);
-        scope.spawn(move || {
-            for mutant in chosen {
-                if built.send(exploration::prepare(copy, mutant)).is_err() {
-                    return;
-                }
-            }
-        });
-        for prey in prey {
-            let prey = prey?;
-            progress.set_message(prey.mutant.name.clone());
-            let hunt = exploration::hunt(copy, &prey, time)?;
-            if progress.is_hidden() {
-                eprintln!("{}", hunt.line());
-            } else if !hunt.is_found() {
-                progress.println(style(hunt.line()).red().to_string());
-            }
-            if options.write {
-                hunt.write(&cargo::root(), catalogue)?;
-            }
-            hunts.push(hunt);
-            progress.inc(1);
+    for mutant in chosen {
+        progress.set_message(mutant.name.clone());
+        let hunt = exploration::hunt(copy, switched, &sim, mutant, time)?;
+        if progress.is_hidden() {
+            eprintln!("{}", hunt.line());
+        } else if !hunt.is_found() {
+            progress.println(style(hunt.line()).red().to_string());
         }
-        anyhow::Ok(())
-    })?;
-    copy.restore()?;
+        if options.write {
+            hunt.write(&cargo::root(), catalogue)?;
+        }
+        hunts.push(hunt);
+        progress.inc(1);
+    }
     progress.finish_and_clear();
     let text = if options.json {
         serde_json::to_string_pretty(&hunts).context("writing JSON")?
