@@ -63,6 +63,8 @@ struct Job {
     action: Action,
     vip: Option<usize>,
     due: Duration,
+    /// A release has overtaken it.
+    pointless: bool,
 }
 
 /// What the worker can do now.
@@ -155,6 +157,9 @@ impl SimAddresses {
     }
 
     fn execute(&self, now: Duration, job: &Job, rng: &mut Rng) -> Result<(), AddressError> {
+        if job.pointless {
+            return Ok(());
+        }
         let mut segment = self.segment.borrow_mut();
         if let Action::FenceNode(target) = &job.action {
             let Some(command) = &self.pace.fence else { return Ok(()) };
@@ -211,6 +216,15 @@ impl Addresses for SimAddresses {
             self.segment.borrow_mut().bar(self.node, vip);
         }
         let mut worker = self.worker.borrow_mut();
+        if let (Action::Release(_), Some(vip)) = (&work.action, vip) {
+            let Worker { jobs, hung_until, .. } = &mut *worker;
+            // What hangs is within the kernel.
+            let waiting = jobs.iter_mut().filter(|job| {
+                let waits = job.due > self.time.now() && !hung_until.contains_key(&vip);
+                job.vip == Some(vip) && matches!(job.action, Action::Acquire(_)) && waits
+            });
+            waiting.for_each(|job| job.pointless = true);
+        }
         let due = if let Action::FenceNode(_) = &work.action {
             // A process of its own, which nothing else waits for.
             let takes = self.pace.fence.as_ref().map(|c| c.takes.draw(&mut worker.rng));
@@ -223,7 +237,8 @@ impl Addresses for SimAddresses {
             worker.busy_until = started + self.pace.operation.draw(&mut worker.rng);
             worker.busy_until
         };
-        worker.jobs.push_back(Job { ticket: work.ticket, action: work.action, vip, due });
+        let Work { ticket, action } = work;
+        worker.jobs.push_back(Job { ticket, action, vip, due, pointless: false });
         self.bell.ring();
     }
 

@@ -151,7 +151,8 @@ pub enum AddressEvent {
         vip: VipId,
         /// Who.
         by: MacAddress,
-        /// The hardware address with which we use it ourselves: of two that want the same the lower one wins.
+        /// The hardware address with which we use it ourselves: of two that want the same the lower one wins. As `by` where
+        /// something else decides.
         ours: MacAddress,
         /// How it is known.
         claim: Claim,

@@ -1,7 +1,7 @@
 //! Desired × actual → address work, in order. Pure: the driver carries its work to the `Addresses` of the environment and
 //! brings the outcomes back.
 //!
-//! One piece of work at a time per VIP. What is gone is put back with back-off, what fails is tried again with back-off,
+//! One piece of work at a time per VIP; only a release does not wait for an acquire that is under way. What is gone is put back with back-off, what fails is tried again with back-off,
 //! what is held is announced at once, again at growing spacing, and then at a low rate. Whether an address is really
 //! there is the worker's knowledge, never assumed here.
 
@@ -20,7 +20,7 @@ use wackamole_protocol::time::{Deadline, Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
 use crate::env::{Action, AddressError, AddressEvent, Work};
-use clearance::Clearance;
+use clearance::{Candidate, Clearance};
 
 /// Pause before the first new try; doubles with each further one.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
@@ -30,6 +30,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub const PUT_BACK_MAX: Duration = Duration::from_millis(320);
 /// After this many failures in a row the VIP is offered to others.
 const FAILURES_MAX: u32 = 3;
+/// For so long a failure counts, though the VIP was not wanted meanwhile.
+const FAILURES_COUNT: Duration = RETRY_MAX.saturating_mul(2);
 /// Held for so long, an address that vanishes is put back as fast as the first time.
 const STABLE: Duration = Duration::from_secs(60);
 /// An acquire that takes longer is reported: the call may yet complete, so nobody else may have the VIP.
@@ -77,9 +79,13 @@ struct Entry {
     /// What `actual` was before the work in flight.
     before: Actual,
     in_flight: Option<(u64, Operation)>,
+    /// An acquire that was in flight when the release that is now was submitted. The worker keeps the order, so the release tells
+    /// what has become of both.
+    superseded: Option<u64>,
     in_flight_since: Instant,
     stuck_told: bool,
     failures: u32,
+    failed_at: Option<Instant>,
     retry_at: Option<Instant>,
     present_since: Instant,
     announce_at: Option<Instant>,
@@ -133,9 +139,11 @@ impl Reconciler {
             actual: Actual::Absent,
             before: Actual::Absent,
             in_flight: None,
+            superseded: None,
             in_flight_since: Instant::ORIGIN,
             stuck_told: false,
             failures: 0,
+            failed_at: None,
             retry_at: None,
             present_since: Instant::ORIGIN,
             announce_at: None,
@@ -168,7 +176,10 @@ impl Reconciler {
                 entry.desired = !entry.desired;
                 entry.generation = generation;
                 entry.told = false;
-                entry.failures = 0;
+                // Let go of only to ask about it, it is no easier to hold than before.
+                if entry.failed_at.is_none_or(|at| now >= at + FAILURES_COUNT) {
+                    entry.failures = 0;
+                }
                 entry.retry_at = None;
                 if !entry.desired {
                     entry.announce_at = None;
@@ -205,8 +216,13 @@ impl Reconciler {
 
     fn advance_clearance(&mut self, now: Instant) {
         let entries = &self.entries;
+        let candidate = |entry: &Entry| Candidate {
+            vip: entry.vip.clone(),
+            desired: entry.desired,
+            busy: entry.in_flight.is_some(),
+        };
         self.clearance.advance(
-            &|vip| entries.get(&vip).map(|entry| entry.vip.clone()),
+            &|vip| entries.get(&vip).map(candidate),
             &mut self.next_ticket,
             &mut self.work,
             &mut self.outcomes,
@@ -223,8 +239,9 @@ impl Reconciler {
         claim: Claim,
         now: Instant,
     ) {
-        self.clearance.handle_claim(vip, by, ours, claim, now);
-        self.advance_clearance(now);
+        if self.clearance.handle_claim(vip, by, ours, claim, now) {
+            self.outcomes.push_back(AddressOutcome::Occupied { vip, by });
+        }
         let Some(entry) = self.entries.get_mut(&vip) else { return };
         // The kernel itself answers those who probe.
         if claim == Claim::Wants || !entry.desired || entry.actual != Actual::Present {
@@ -237,7 +254,8 @@ impl Reconciler {
             entry.announce_at = Some(now);
         }
         if !again || entry.contested_at.is_none_or(|at| now >= at + CONTEST_PAUSE) {
-            entry.contested_at = Some(now);
+            // The first answer to our defence decides who yields, and comes within a round trip.
+            entry.contested_at = again.then_some(now);
             self.outcomes.push_back(AddressOutcome::Contested { vip, by, ours, again });
         }
         self.announce_if_due(vip, now);
@@ -263,7 +281,7 @@ impl Reconciler {
         match event {
             AddressEvent::Done { ticket, result } => {
                 if self.clearance.handle_done(ticket, &result, now) {
-                    self.advance_clearance(now);
+                    // What else has come in at the same time is taken into account first.
                 } else if let Some(vip) = self.tickets.remove(&ticket) {
                     self.handle_done(vip, ticket, result, now);
                 }
@@ -299,6 +317,9 @@ impl Reconciler {
         now: Instant,
     ) {
         let Some(entry) = self.entries.get_mut(&vip) else { return };
+        if entry.superseded.take_if(|superseded| *superseded == ticket).is_some() {
+            return;
+        }
         let Some((_, operation)) = entry.in_flight.take_if(|(t, _)| *t == ticket) else {
             return; // an announcement; its failure is repaired by the next one
         };
@@ -325,6 +346,7 @@ impl Reconciler {
                     _ => Actual::Unknown,
                 };
                 entry.failures += 1;
+                entry.failed_at = Some(now);
                 let wanted = (operation == Operation::Acquire) == entry.desired;
                 if wanted {
                     let pause = RETRY_FIRST * 2u32.saturating_pow(entry.failures - 1);
@@ -386,7 +408,11 @@ impl Reconciler {
                 });
             }
             if entry.retry_at.take_if(|at| now >= *at).is_some() {
-                self.advance(vip, now);
+                if entry.desired && self.clearance.is_stale(vip, now) {
+                    self.outcomes.push_back(AddressOutcome::Stale { vip });
+                } else {
+                    self.advance(vip, now);
+                }
             }
             self.announce_if_due(vip, now);
         }
@@ -432,9 +458,12 @@ impl Reconciler {
 
     fn take_step(&mut self, vip: VipId, now: Instant) {
         let Some(entry) = self.entries.get_mut(&vip) else { return };
-        if entry.in_flight.is_some() || entry.retry_at.is_some() {
-            return;
-        }
+        let acquire = match entry.in_flight {
+            Some((ticket, Operation::Acquire)) if !entry.desired => Some(ticket),
+            Some(_) => return,
+            None if entry.retry_at.is_some() => return,
+            None => None,
+        };
         let wanted = if entry.desired { Actual::Present } else { Actual::Absent };
         if entry.actual == wanted {
             entry.retry_at = None;
@@ -458,6 +487,7 @@ impl Reconciler {
         } else {
             (Operation::Release, Action::Release(entry.vip.clone()))
         };
+        entry.superseded = acquire.or(entry.superseded);
         entry.before = entry.actual;
         entry.actual = Actual::Unknown; // under way; what is about to go is not announced
         let ticket = self.next_ticket;

@@ -350,12 +350,11 @@ impl Exclusivity {
                 fences: Some(allowed),
             };
         }
-        // Whoever joins one of the parts when they meet has part in what follows.
+        // Whoever joins one of the parts while they become one has part in what follows.
         let parts_met =
             self.met.get(&glance.connectivity.components()[x]).copied().filter(|&met| {
-                bond.met
-                    || bond.since.is_some_and(|since| since <= met + glance.bounds.merge)
-                        && began <= met + glance.bounds.merge
+                let until = glance.deadline(met, glance.bounds.merge);
+                bond.met || began <= until && bond.since.is_some_and(|since| since <= until)
             });
         let since = match (glance.scenario.safety.partition, bond.since) {
             (Partition::Component, Some(since)) => since.max(parts_met.unwrap_or_default()),

@@ -4,6 +4,8 @@
 //! A prospective heir probes from the moment of suspicion; when the VIP becomes its own, and no probe was answered, it costs
 //! no time at all. While somebody answers the VIP stays where it is.
 
+mod inquiry;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use wackamole_protocol::time::{Deadline, Duration, Instant};
 use wackamole_protocol::vip::{Vip, VipId};
 
 use crate::env::{Action, AddressError, Work};
+use inquiry::{Inquiry, Waits};
 
 /// For how long an answer is waited for at most: many times a round trip on a LAN, and a kernel needs no more.
 const ANSWER_MAX: Duration = Duration::from_millis(20);
@@ -24,43 +27,26 @@ const PAUSE_PER_VIP: Duration = Duration::from_micros(50);
 /// Pause before a fence command that failed is run again.
 const FENCE_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is known of the segment about one VIP.
-#[derive(Debug)]
-struct Inquiry {
-    /// Since when it is to be acquired; nothing while it is only suspected that it will be.
-    wanted_since: Option<Instant>,
-    /// The node that held it and vanished.
-    from: Option<NodeId>,
-    /// Nodes that are away may want it too, and may find it free as soon as we do.
-    rivals: bool,
-    probe_at: Instant,
-    /// The probe that is about to go out.
-    probing: Option<u64>,
-    /// When the first probe was out that nobody has answered yet.
-    unanswered_since: Option<Instant>,
-    /// When the last probe was out. Whoever sends it hears first, and reports in order: answers that had come in by
-    /// then are known.
-    heard_until: Option<Instant>,
-    /// When it became certain that nobody had answered.
-    silent_at: Option<Instant>,
-    /// Nothing had come in when the last probe was out; there is no use in asking faster.
-    deaf: bool,
-    /// When somebody used it last, of those who did since it is to be acquired.
-    used_at: Option<Instant>,
-    /// When somebody with a lower address asked about it last.
-    rivalled_at: Option<Instant>,
-    /// Who answered last.
-    answered_by: Option<MacAddress>,
-    /// Who that was, as told.
-    told: Option<MacAddress>,
-}
-
 /// A VIP that was free and is being acquired. Whoever waits until we ask no more would take it too while the kernel
-/// is busy with others.
+/// is busy with others; and whoever takes it all the same is heard of.
 #[derive(Clone, Copy, Debug)]
 struct Taking {
     since: Instant,
     probe_at: Instant,
+    probing: Option<u64>,
+    /// When the last probe was out; at first, the last of those that found it free.
+    probed_at: Instant,
+    /// The kernel has refused for so long that it is not asked about all the time any more.
+    lapsed: bool,
+}
+
+/// What a VIP looks like to whoever asks about it.
+pub(super) struct Candidate {
+    pub(super) vip: Arc<Vip>,
+    /// It shall be on this machine.
+    pub(super) desired: bool,
+    /// The kernel is at it.
+    pub(super) busy: bool,
 }
 
 /// How far the fencing of a node has come.
@@ -71,21 +57,6 @@ enum Fencing {
     Done,
 }
 
-/// For how long is waited for what.
-#[derive(Clone, Copy, Debug)]
-struct Waits {
-    /// Whether segments are probed at all.
-    probes: bool,
-    /// Between two probes for a VIP that is answered, and after one when nothing was heard.
-    pace: Duration,
-    /// For an answer to a probe.
-    answer: Duration,
-    /// For whoever has answered before, since its last answer.
-    patience: Duration,
-    /// For everything, if it is answered or not.
-    all: Option<Duration>,
-}
-
 /// All inquiries under way.
 #[derive(Debug)]
 pub(super) struct Clearance {
@@ -94,7 +65,12 @@ pub(super) struct Clearance {
     names: BTreeMap<NodeId, String>,
     inquiries: BTreeMap<VipId, Inquiry>,
     takings: BTreeMap<VipId, Taking>,
-    fencings: BTreeMap<NodeId, Fencing>,
+    /// The probes under way.
+    tickets: BTreeMap<u64, VipId>,
+    /// With when each was called for last.
+    fencings: BTreeMap<NodeId, (Fencing, Instant)>,
+    /// When something came in; what follows from it has yet to be done, together with what comes at the same time.
+    due: Option<Instant>,
 }
 
 impl Clearance {
@@ -112,7 +88,9 @@ impl Clearance {
             names: config.nodes.iter().map(|node| (node.id(), node.name.clone())).collect(),
             inquiries: BTreeMap::new(),
             takings: BTreeMap::new(),
+            tickets: BTreeMap::new(),
             fencings: BTreeMap::new(),
+            due: None,
         }
     }
 
@@ -123,27 +101,14 @@ impl Clearance {
         wanted: &BTreeMap<VipId, Wanted>,
         now: Instant,
     ) {
+        self.call_for_fencings(now);
         self.inquiries.retain(|vip, _| suspected.contains_key(vip) || wanted.contains_key(vip));
         for &vip in suspected.keys().chain(wanted.keys()) {
-            let inquiry = self.inquiries.entry(vip).or_insert(Inquiry {
-                wanted_since: None,
-                from: None,
-                rivals: false,
-                probe_at: now,
-                probing: None,
-                unanswered_since: None,
-                heard_until: None,
-                silent_at: None,
-                deaf: false,
-                used_at: None,
-                rivalled_at: None,
-                answered_by: None,
-                told: None,
-            });
+            let inquiry = self.inquiries.entry(vip).or_insert_with(|| Inquiry::new(now));
             inquiry.rivals =
                 wanted.contains_key(&vip) || suspected.get(&vip).is_some_and(|&rivals| rivals);
             match wanted.get(&vip) {
-                Some(&Wanted { from, .. }) => {
+                Some(Wanted { from }) => {
                     if inquiry.wanted_since.is_none() {
                         inquiry.wanted_since = Some(now);
                         // Only from now on an answer says that somebody lives there.
@@ -151,7 +116,7 @@ impl Clearance {
                         // Whoever has come since the last probe is heard of at once.
                         inquiry.probe_at = now;
                     }
-                    inquiry.from = from;
+                    inquiry.from.clone_from(from);
                 }
                 None => {
                     inquiry.wanted_since = None;
@@ -159,9 +124,22 @@ impl Clearance {
                 }
             }
         }
-        let inquiries = &self.inquiries;
-        self.fencings
-            .retain(|node, _| inquiries.values().any(|inquiry| inquiry.from == Some(*node)));
+        // Between an accept and its install nothing is wanted: what was done before counts after it.
+        let patience = self.waits.patience;
+        self.fencings.retain(|_, (fencing, called_for)| {
+            now < *called_for + patience || matches!(fencing, Fencing::Running(_))
+        });
+        self.call_for_fencings(now);
+        self.due = Some(now);
+    }
+
+    /// Notes which are called for.
+    fn call_for_fencings(&mut self, now: Instant) {
+        for node in self.inquiries.values().flat_map(|inquiry| &inquiry.from) {
+            if let Some((_, called_for)) = self.fencings.get_mut(node) {
+                *called_for = now;
+            }
+        }
     }
 
     /// A VIP is held, or shall not be any more.
@@ -169,7 +147,13 @@ impl Clearance {
         self.takings.remove(&vip);
     }
 
-    /// Somebody else uses or wants a VIP.
+    /// It is being acquired because it was free, and that is too long ago.
+    pub(super) fn is_stale(&self, vip: VipId, now: Instant) -> bool {
+        let in_a_row = 2 * self.pause();
+        self.takings.get(&vip).is_some_and(|taking| now > taking.probed_at + in_a_row)
+    }
+
+    /// Somebody else uses or wants a VIP. Returns whether it is not free any more, as it was when its acquire was begun.
     pub(super) fn handle_claim(
         &mut self,
         vip: VipId,
@@ -177,8 +161,13 @@ impl Clearance {
         ours: MacAddress,
         claim: Claim,
         now: Instant,
-    ) {
-        let Some(inquiry) = self.inquiries.get_mut(&vip) else { return };
+    ) -> bool {
+        let goes_first = claim == Claim::Uses || by < ours;
+        if goes_first && self.takings.remove(&vip).is_some() {
+            return true;
+        }
+        let Some(inquiry) = self.inquiries.get_mut(&vip) else { return false };
+        self.due = Some(now);
         // Of two that want it and find nobody the one with the lower address takes it. The other asks again, and waits
         // until a heartbeat has passed without a question: whoever wants it asks in each. That it was handed over to us makes
         // no difference: the rival may have heard nothing of whoever did so for as long as it waits.
@@ -193,6 +182,7 @@ impl Clearance {
         if claim == Claim::Uses && inquiry.wanted_since.is_some() {
             inquiry.used_at = Some(now);
         }
+        false
     }
 
     /// A probe is out, or a fence command has ended. Returns whether it was one of them.
@@ -202,42 +192,26 @@ impl Clearance {
         result: &Result<(), AddressError>,
         now: Instant,
     ) -> bool {
-        let Waits { answer: within, patience, .. } = self.waits;
-        let in_a_row = 2 * self.pause();
-        let inquiry = self.inquiries.values_mut().find(|i| i.probing == Some(ticket));
-        if let Some(inquiry) = inquiry {
-            inquiry.probing = None;
-            inquiry.deaf = matches!(result, Err(AddressError::NothingHeard));
-            match result {
-                Ok(()) => {
-                    // What came in long after one says nothing of whether that was heard: the port may have been dead, and have
-                    // come back in between. This one is the first, then.
-                    let late = inquiry.heard_until.is_some_and(|at| now > at + in_a_row);
-                    if late && !inquiry.is_waited_for_no_longer(patience, now) {
-                        inquiry.begin_anew();
-                    }
-                    inquiry.unanswered_since.get_or_insert(now);
-                    inquiry.heard_until = Some(now);
-                    if inquiry.silent_since(within).is_some() {
-                        inquiry.silent_at.get_or_insert(now);
-                    }
+        if let Some(vip) = self.tickets.remove(&ticket) {
+            self.due = Some(now);
+            let (in_a_row, waits) = (2 * self.pause(), self.waits);
+            let is_its = |inquiry: &&mut Inquiry| inquiry.probing.is_some_and(|(t, _)| t == ticket);
+            if let Some(inquiry) = self.inquiries.get_mut(&vip).filter(is_its) {
+                inquiry.handle_probed(result, in_a_row, &waits, now);
+            }
+            if let Some(taking) = self.takings.get_mut(&vip).filter(|t| t.probing == Some(ticket)) {
+                taking.probing = None;
+                if result.is_ok() {
+                    taking.probed_at = now;
                 }
-                // Whoever would have answered those before was not heard either, and this one may have gone the same way. Where
-                // frames are always far apart it must do that some came before a probe and some after it; by then a port
-                // that is dead has been noticed.
-                Err(AddressError::NothingHeard) => {
-                    if !inquiry.is_waited_for_no_longer(patience, now) {
-                        inquiry.begin_anew();
-                        inquiry.heard_until = None;
-                    }
-                }
-                // One that could not be sent says nothing about who is there.
-                Err(_) => {}
             }
             return true;
         }
-        let fencing = self.fencings.values_mut().find(|f| **f == Fencing::Running(ticket));
-        let Some(fencing) = fencing else { return false };
+        let mut fencings = self.fencings.values_mut().map(|(fencing, _)| fencing);
+        let Some(fencing) = fencings.find(|f| **f == Fencing::Running(ticket)) else {
+            return false;
+        };
+        self.due = Some(now);
         *fencing = if result.is_ok() { Fencing::Done } else { Fencing::Again(now + FENCE_AGAIN) };
         true
     }
@@ -245,7 +219,7 @@ impl Clearance {
     /// Takes every step that is due: probes and commands to be submitted, and what is to be told.
     pub(super) fn advance(
         &mut self,
-        vips: &dyn Fn(VipId) -> Option<Arc<Vip>>,
+        candidates: &dyn Fn(VipId) -> Option<Candidate>,
         next_ticket: &mut u64,
         work: &mut VecDeque<Work>,
         outcomes: &mut VecDeque<AddressOutcome>,
@@ -257,12 +231,27 @@ impl Clearance {
             work.push_back(Work { ticket, action });
             ticket
         };
-        let pause = self.pause();
+        self.due = None;
+        let (pause, waits) = (self.pause(), self.waits);
+        let (fences, fencings) = (self.fences, &self.fencings);
+        let fenced = |inquiry: &Inquiry| !fences || are_done(&inquiry.from, fencings);
+        let mut clear = Vec::new();
         for (&vip, inquiry) in &mut self.inquiries {
-            if self.waits.probes && inquiry.probe_due(pause).is_some_and(|at| now >= at) {
-                let Some(vip) = vips(vip) else { continue };
-                inquiry.probing = Some(submit(Action::Probe(vip)));
-                inquiry.probe_at = now + self.waits.pace;
+            let free = inquiry.clear_at(&waits).is_some_and(|at| now >= at) && fenced(inquiry);
+            if free && inquiry.is_fresh(2 * pause, &waits, now) {
+                clear.push(vip);
+                continue;
+            }
+            if free {
+                inquiry.once_more = true;
+                inquiry.probe_at = inquiry.probe_at.min(now);
+            }
+            if waits.probes && inquiry.probe_due(pause).is_some_and(|at| now >= at) {
+                let Some(candidate) = candidates(vip) else { continue };
+                let ticket = submit(Action::Probe(candidate.vip));
+                self.tickets.insert(ticket, vip);
+                inquiry.probing = Some((ticket, now));
+                inquiry.probe_at = now + waits.pace;
             }
             if let (Some(_), Some(by)) = (inquiry.wanted_since, inquiry.answered_by)
                 && inquiry.unanswered_since.is_none()
@@ -273,37 +262,44 @@ impl Clearance {
             }
         }
         self.fence(&mut submit, now);
-        let waits = self.waits;
-        let fencings = &self.fencings;
-        let clear = self.inquiries.iter().filter(|(_, inquiry)| {
-            inquiry.clear_at(&waits).is_some_and(|at| now >= at)
-                && inquiry
-                    .from
-                    .is_none_or(|node| !self.fences || fencings.get(&node) == Some(&Fencing::Done))
-        });
-        let clear: Vec<VipId> = clear.map(|(&vip, _)| vip).collect();
         for vip in clear {
             let rivals = self.inquiries.remove(&vip).is_some_and(|inquiry| inquiry.rivals);
-            if rivals && self.waits.probes {
-                self.takings.insert(vip, Taking { since: now, probe_at: now });
+            if rivals && waits.probes {
+                let (since, probe_at, probed_at) = (now, now, now);
+                let taking = Taking { since, probe_at, probing: None, probed_at, lapsed: false };
+                self.takings.insert(vip, taking);
             }
             outcomes.push_back(AddressOutcome::Cleared { vip });
         }
+        self.ask_about_takings(candidates, &mut submit, pause, now);
+    }
+
+    /// Asks about what is being acquired.
+    fn ask_about_takings(
+        &mut self,
+        candidates: &dyn Fn(VipId) -> Option<Candidate>,
+        submit: &mut impl FnMut(Action) -> u64,
+        pause: Duration,
+        now: Instant,
+    ) {
         let patience = self.waits.patience;
-        self.takings.retain(|_, taking| now < taking.since + patience);
-        for (&vip, taking) in &mut self.takings {
-            if now >= taking.probe_at
-                && let Some(vip) = vips(vip)
-            {
-                submit(Action::Probe(vip));
+        self.takings.retain(|&vip, taking| {
+            let Some(candidate) = candidates(vip) else { return false };
+            let fresh = now < taking.since + patience;
+            taking.lapsed = !fresh && !candidate.busy;
+            if !taking.lapsed && taking.probing.is_none() && now >= taking.probe_at {
+                let ticket = submit(Action::Probe(candidate.vip));
+                self.tickets.insert(ticket, vip);
+                taking.probing = Some(ticket);
                 taking.probe_at = now + pause;
             }
-        }
+            fresh || candidate.desired
+        });
     }
 
     /// Between two probes for a VIP that nobody answers.
     fn pause(&self) -> Duration {
-        let asked = self.inquiries.len() + self.takings.len();
+        let asked = self.inquiries.len() + self.takings.values().filter(|t| !t.lapsed).count();
         let bearable = PAUSE_PER_VIP * u32::try_from(asked).unwrap_or(u32::MAX);
         self.waits.answer.max(bearable).min(self.waits.pace)
     }
@@ -316,34 +312,36 @@ impl Clearance {
             .inquiries
             .values()
             .filter(|inquiry| inquiry.wanted_since.is_some())
-            .filter_map(|inquiry| inquiry.from)
+            .flat_map(|inquiry| inquiry.from.iter().copied())
             .collect();
         for node in vanished {
-            let due = match self.fencings.get(&node) {
+            let due = match self.fencings.get(&node).map(|(fencing, _)| fencing) {
                 None => true,
                 Some(Fencing::Again(at)) => now >= *at,
                 Some(Fencing::Running(_) | Fencing::Done) => false,
             };
             if let Some(name) = self.names.get(&node).filter(|_| due) {
                 let ticket = submit(Action::FenceNode(name.clone()));
-                self.fencings.insert(node, Fencing::Running(ticket));
+                self.fencings.insert(node, (Fencing::Running(ticket), now));
             }
         }
     }
 
     /// When something is due.
     pub(super) fn poll_timeout(&self) -> Deadline {
+        if let Some(at) = self.due {
+            return Deadline::new(at, "what the segment says");
+        }
         let pause = self.pause();
         let inquiries = self.inquiries.values().flat_map(|inquiry| {
             let probe = inquiry.probe_due(pause).filter(|_| self.waits.probes);
-            let fenced = inquiry.from.is_none_or(|node| {
-                !self.fences || self.fencings.get(&node) == Some(&Fencing::Done)
-            });
+            let fenced = !self.fences || are_done(&inquiry.from, &self.fencings);
             let clear = inquiry.clear_at(&self.waits).filter(|_| fenced);
             [probe, clear]
         });
-        let takings = self.takings.values().map(|taking| Some(taking.probe_at));
-        let fencings = self.fencings.values().map(|fencing| match fencing {
+        let waiting = self.takings.values().filter(|t| !t.lapsed && t.probing.is_none());
+        let takings = waiting.map(|taking| Some(taking.probe_at));
+        let fencings = self.fencings.values().map(|(fencing, _)| match fencing {
             Fencing::Again(at) => Some(*at),
             Fencing::Running(_) | Fencing::Done => None,
         });
@@ -356,65 +354,7 @@ impl Clearance {
     }
 }
 
-impl Inquiry {
-    /// What was not answered says nothing.
-    fn begin_anew(&mut self) {
-        self.unanswered_since = None;
-        self.silent_at = None;
-    }
-
-    /// It has been wanted for so long that a port that is dead has been noticed.
-    fn is_waited_for_no_longer(&self, patience: Duration, now: Instant) -> bool {
-        self.wanted_since.is_some_and(|at| now >= at + patience)
-    }
-
-    /// When the next probe is to be submitted; nothing while one is about to go out. What nobody answers is asked about
-    /// again as soon as an answer would have been here: that shows whether it could have been heard. And so whoever begins to ask
-    /// hears of us before it takes the VIP.
-    fn probe_due(&self, pause: Duration) -> Option<Instant> {
-        if self.probing.is_some() {
-            return None;
-        }
-        let in_a_row = self.unanswered_since.and(self.heard_until).filter(|_| !self.deaf);
-        Some(in_a_row.map_or(self.probe_at, |at| self.probe_at.min(at + pause)))
-    }
-
-    /// Since when it is certain that nobody has answered a probe in time. That none was reported is not enough: whoever hears
-    /// the segment may not have got its turn yet.
-    fn silent_since(&self, within: Duration) -> Option<Instant> {
-        let due = self.unanswered_since? + within;
-        self.heard_until.is_some_and(|heard| heard >= due).then_some(due)
-    }
-
-    /// When the segment counts as free, if no answer comes before. Whoever answered when its lease was over for sure is a
-    /// machine that lives: it is given up like any other, after a failure timeout. One lost frame must not be enough.
-    fn clear_at(&self, waits: &Waits) -> Option<Instant> {
-        let wanted_since = self.wanted_since?;
-        if !waits.probes {
-            return Some(wanted_since);
-        }
-        let given_up = self.used_at.map_or(wanted_since, |at| at + waits.patience);
-        // A rival that asks and asks, and takes nothing although it could, is not waited for for ever.
-        let undisputed = self.rivalled_at.map_or(wanted_since, |at| {
-            (at + waits.pace + waits.answer).min(given_up + 2 * waits.patience)
-        });
-        // A rival that began to ask a moment before us, so that we did not hear it, asks once more before it takes the VIP,
-        // as we have just done: by now its question is here, or ours is answered by it. And if our port came back just after
-        // our first question, whoever uses the VIP has heard the second one.
-        let crossing = match self.silent_at {
-            Some(at) if self.rivals => at + waits.answer / 2,
-            _ => wanted_since,
-        };
-        // The probe that went out when it became ours has not shown that nothing was heard since the one before: a port that has
-        // died meanwhile would be as silent as one behind which nobody is. One that went out just before does as well: nothing
-        // may have been said since.
-        let just_before = waits.pace / 8;
-        let heard_by_now = self.heard_until.is_some_and(|at| at + just_before >= wanted_since);
-        let unanswered = self
-            .silent_since(waits.answer)
-            .filter(|_| heard_by_now)
-            .map(|at| at.max(given_up).max(undisputed).max(crossing));
-        let enough = waits.all.map(|wait| wanted_since + wait);
-        [unanswered, enough].into_iter().flatten().min()
-    }
+/// Whether the fence command has succeeded for all of them.
+fn are_done(nodes: &BTreeSet<NodeId>, fencings: &BTreeMap<NodeId, (Fencing, Instant)>) -> bool {
+    nodes.iter().all(|node| fencings.get(node).is_some_and(|(f, _)| *f == Fencing::Done))
 }

@@ -237,3 +237,19 @@ fn what_is_not_answered_is_told_once_and_nobody_else_may_have_it() {
     done(&mut reconciler, &work, Ok(()), start() + ms(60_000));
     assert!(matches!(next(&mut reconciler), Some(Action::Release(_))));
 }
+
+#[test]
+fn a_release_does_not_wait_for_an_acquire_that_is_under_way() {
+    let (mut reconciler, id) = wanted();
+    let acquire = reconciler.poll_work().expect("an acquire");
+    reconciler.handle_desired(2, &BTreeSet::new(), start() + ms(1));
+    let release = reconciler.poll_work().expect("a release behind it");
+    assert!(matches!(&release.action, Action::Release(_)), "{release:?}");
+    assert!(!reconciler.is_empty());
+
+    done(&mut reconciler, &acquire, Ok(()), start() + ms(2));
+    assert_eq!(outcomes(&mut reconciler), [], "it is about to go");
+    done(&mut reconciler, &release, Ok(()), start() + ms(3));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Released { vip: id, generation: 2 }]);
+    assert!(reconciler.is_empty());
+}

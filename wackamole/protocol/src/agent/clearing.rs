@@ -38,8 +38,8 @@ impl Precautions {
     }
 
     /// Whether a VIP whose release nobody has confirmed, lost with `vanished`, may be acquired without more ado.
-    pub(super) fn none_for(self, vanished: Option<NodeId>) -> bool {
-        !(self.probes || self.fences && vanished.is_some())
+    pub(super) fn none_for(self, vanished: &BTreeSet<NodeId>) -> bool {
+        !(self.probes || self.fences && !vanished.is_empty())
     }
 }
 
@@ -51,7 +51,7 @@ impl Agent {
             .slots
             .iter()
             .filter(|(_, slot)| slot.wants_clearing(me, frozen))
-            .map(|(&vip, slot)| (vip, Wanted { from: slot.clear_from }))
+            .map(|(&vip, slot)| (vip, Wanted { from: slot.clear_from.clone() }))
             .collect();
         for (vip, slot) in &mut self.slots {
             if !wanted.contains_key(vip) && !frozen {
@@ -136,9 +136,14 @@ impl Agent {
         let Some(slot) = self.slots.get_mut(&vip) else { return };
         slot.free = false;
         slot.let_go = false;
-        if slot.wants_clearing(me, frozen) && slot.occupied_by != Some(by) {
+        let is_being_acquired = slot.local == Local::Wanted;
+        let news = slot.occupied_by != Some(by);
+        if is_being_acquired || slot.wants_clearing(me, frozen) && news {
             slot.occupied_by = Some(by);
             self.event(Event::Occupied { vip, by });
+        }
+        if is_being_acquired {
+            self.ask_again([vip]);
         }
     }
 
@@ -163,34 +168,30 @@ impl Agent {
         }
         self.event(Event::Contested { vip, by, yields });
         if yields {
-            self.yield_vip(vip);
+            self.yield_for_now([vip]);
             self.able_at = self.slots.values().filter_map(|slot| slot.unable_until).min();
             self.report(now);
         }
     }
 
-    /// Somebody has taken an address away by hand. While it is gone nobody answers for it, so whoever is away, and waits for us
-    /// to die, may find the VIP free: it is asked about before it is put back.
-    pub(super) fn ask_before_it_is_put_back(&mut self, vip: VipId) {
-        if !self.precautions.probes || self.nobody_is_away() {
-            return;
-        }
-        if let Some(slot) = self.slots.get_mut(&vip) {
-            slot.cleared = false;
-            slot.handed_over = false;
-            self.yield_vip(vip);
+    /// What was free is not known to be so any more, and is not there yet: it is asked about like anything else before it is acquired.
+    pub(super) fn ask_again(&mut self, vips: impl IntoIterator<Item = VipId>) {
+        if self.precautions.probes {
+            self.yield_for_now(vips);
         }
     }
 
-    /// Lets go of a VIP that stays ours by assignment: it is asked about like any other before it is acquired again.
-    fn yield_vip(&mut self, vip: VipId) {
-        if let Some(slot) = self.slots.get_mut(&vip) {
-            slot.yielded = true;
+    /// Lets go of what stays ours by assignment: it is asked about before it is acquired again.
+    fn yield_for_now(&mut self, vips: impl IntoIterator<Item = VipId>) {
+        for vip in vips {
+            if let Some(slot) = self.slots.get_mut(&vip) {
+                slot.cleared = false;
+                slot.handed_over = false;
+                slot.yielded = true;
+            }
         }
         self.restate_desired();
-        if let Some(slot) = self.slots.get_mut(&vip) {
-            slot.yielded = false;
-        }
+        self.slots.values_mut().for_each(|slot| slot.yielded = false);
     }
 
     /// VIPs cannot be served from here, or can again: somebody else should have them meanwhile.

@@ -44,12 +44,17 @@ pub enum AddressOutcome {
         /// The VIP.
         vip: VipId,
     },
-    /// It may not be acquired yet: somebody answers for it.
+    /// It may not be acquired: somebody answers for it, or goes first.
     Occupied {
         /// The VIP.
         vip: VipId,
         /// Who.
         by: MacAddress,
+    },
+    /// It is not held although it was free, and that was too long ago for another try.
+    Stale {
+        /// The VIP.
+        vip: VipId,
     },
     /// We hold it, and somebody else uses it too, again, after we have defended it.
     Contested {
@@ -79,10 +84,10 @@ pub enum AddressOutcome {
 }
 
 /// Why a VIP is not known to be free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// The node that held it and vanished, if it is to be taken over from one.
-    pub from: Option<NodeId>,
+    /// The nodes that held it, or may have, and vanished.
+    pub from: BTreeSet<NodeId>,
 }
 
 /// What the agent wants done.

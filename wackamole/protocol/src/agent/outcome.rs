@@ -36,13 +36,20 @@ impl Agent {
             }
             AddressOutcome::Cleared { vip } => self.handle_cleared(vip),
             AddressOutcome::Occupied { vip, by } => self.handle_occupied(vip, by),
+            AddressOutcome::Stale { vip } => self.ask_again([vip]),
             AddressOutcome::Contested { vip, by, ours, again } => {
                 self.handle_contested(vip, by, ours, again, now);
             }
             AddressOutcome::Servable { vips, why_not } => self.handle_servable(vips, why_not, now),
             AddressOutcome::Vanished { vip, retry_in } => {
                 self.event(Event::AddressVanished { vip, retry_in });
-                self.ask_before_it_is_put_back(vip);
+                if let Some(slot) = self.slots.get_mut(&vip) {
+                    slot.vanished = true;
+                }
+                // While it is gone nobody answers for it, so whoever is away, and waits for us to die, may find it free.
+                if !self.nobody_is_away() {
+                    self.ask_again([vip]);
+                }
             }
         }
     }
@@ -54,6 +61,8 @@ impl Agent {
         }
         let newly = slot.local == Local::Wanted;
         slot.local = Local::Held;
+        slot.vanished = false;
+        slot.clear_from.clear();
         let reason = slot.reason;
         // While others have yet to let go the hand-over is not over: it is told when the last of them has.
         let arrived = newly && slot.permission == Permission::Here;

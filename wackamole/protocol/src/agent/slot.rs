@@ -67,8 +67,11 @@ pub(crate) struct Slot {
     pub(crate) handed_over: bool,
     /// We have the permission and have said that we cannot use it.
     pub(crate) declined: bool,
-    /// The node that held it and vanished, if it is to be taken over from one.
-    pub(crate) clear_from: Option<NodeId>,
+    /// The nodes that held it, or may have, and vanished; until somebody else holds it or they are back. Whoever takes it over does
+    /// so from them.
+    pub(crate) clear_from: BTreeSet<NodeId>,
+    /// Somebody has taken it from our kernel by hand, and it has yet to be put back.
+    pub(crate) vanished: bool,
     /// Somebody else answers for it on its segment.
     pub(crate) occupied_by: Option<MacAddress>,
     /// Who else used it while we held it, and when last.
@@ -105,7 +108,8 @@ impl Slot {
             let_go: false,
             handed_over: false,
             declined: false,
-            clear_from: None,
+            clear_from: BTreeSet::new(),
+            vanished: false,
             occupied_by: None,
             contested_by: None,
             yielded: false,

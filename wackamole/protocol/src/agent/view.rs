@@ -75,6 +75,18 @@ impl Agent {
         }
         self.adopt(&decision, &earlier, left, now);
         self.restate_desired();
+        if somebody_vanished {
+            // Whoever has just gone may find free what is ours and not there yet.
+            let me = self.me;
+            let unsettled = |slot: &&Slot| {
+                slot.owner == Some(me) && (slot.vanished || slot.local == Local::Wanted)
+            };
+            let unsettled: Vec<VipId> =
+                self.slots.values().filter(unsettled).map(|slot| slot.vip.id()).collect();
+            if !unsettled.is_empty() {
+                self.ask_again(unsettled);
+            }
+        }
         // Whoever comes (back) may have answered for what we hold, and its word may have been the last. Whoever vanished lives
         // on, perhaps, and may have found what we hold free: if we were stopped by a hypervisor, without a clock to show it.
         if somebody_joined || somebody_vanished && self.precautions.tells_the_vanished() {
@@ -122,9 +134,9 @@ impl Agent {
             let all_left = former
                 .is_some_and(|f| left.contains(&f) && slot.other_holders.contains(&f))
                 && slot.other_holders.iter().all(|holder| left.contains(holder));
-            let vanished = former
-                .filter(|former| !left.contains(former))
-                .filter(|&former| decision.members.iter().all(|member| member.id != former));
+            // Also those of the views before: nobody has held it since.
+            slot.clear_from.extend(former);
+            slot.clear_from.retain(|former| !left.contains(former) && !is_member(former));
             let held_by_us = holders.contains(&me);
             let others: BTreeSet<NodeId> = holders.into_iter().filter(|&h| h != me).collect();
             slot.early_permission = false;
@@ -147,8 +159,7 @@ impl Agent {
             slot.handed_over = all_left || matches!(slot.permission, Permission::Awaiting(_));
             slot.cleared = slot.free
                 || nobody_is_away && matches!(slot.permission, Permission::Awaiting(_))
-                || precautions.none_for(vanished);
-            slot.clear_from = vanished;
+                || precautions.none_for(&slot.clear_from);
             // What we told as held may have been let go of since: then it is not kept but taken again.
             let kept = matches!(slot.local, Local::Wanted | Local::Held) || owner != Some(me);
             let reason = match verdict.reason {
@@ -319,9 +330,9 @@ impl Agent {
             let clear = core::mem::replace(&mut slot.early_clear, false);
             // Whoever hands it over confirms the release first.
             slot.handed_over = change.from.is_some_and(|from| from != me) && (clear || !here);
-            slot.cleared =
-                nobody_is_away && slot.handed_over || slot.free || precautions.none_for(None);
-            slot.clear_from = None;
+            slot.cleared = nobody_is_away && slot.handed_over
+                || slot.free
+                || precautions.none_for(&slot.clear_from);
             slot.permission = match change.from {
                 Some(from) if from != me && !here => Permission::Awaiting(BTreeSet::from([from])),
                 _ => Permission::Here,
@@ -348,6 +359,7 @@ impl Agent {
         for vip in &holding.acquired {
             if let Some(slot) = self.slots.get_mut(vip) {
                 slot.other_holders.insert(from);
+                slot.clear_from.clear();
                 slot.free = false;
                 slot.let_go = false;
             }
@@ -378,7 +390,7 @@ impl Agent {
         };
         others.remove(&from);
         slot.handed_over &= released.clear;
-        slot.cleared &= released.clear && nobody_is_away || precautions.none_for(None);
+        slot.cleared &= released.clear && nobody_is_away || precautions.none_for(&slot.clear_from);
         if !others.is_empty() {
             return;
         }

@@ -2,7 +2,7 @@
 //!
 //! Releases first: another machine waits for them. Then the first announcement of what was just acquired, because until
 //! then nobody sends to us. Then acquires, then repeated announcements. Work on one VIP keeps its order, and what stands
-//! before a release is as urgent as the release; an announcement that a release overtakes is pointless and dropped. A
+//! before a release is as urgent as the release; an acquire or announcement that a release overtakes is pointless and dropped. A
 //! clean-up waits for everything before it and holds up everything after it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,7 +35,7 @@ pub(super) enum Batch {
     Acquire(Vec<Job>),
     /// Tell the segment about these.
     Announce(Vec<Job>),
-    /// Announcements that a release has made pointless, by their tickets.
+    /// Acquires and announcements that a release has made pointless, by their tickets.
     Pointless(Vec<u64>),
 }
 
@@ -118,11 +118,11 @@ impl Queue {
         let line = self.lines.entry(id).or_default();
         if verb == Verb::Release {
             line.waiting.retain(|waiting| {
-                let announcement = waiting.verb == Verb::Announce;
-                if announcement {
+                let pointless = waiting.verb != Verb::Release;
+                if pointless {
                     self.pointless.push(waiting.job.ticket);
                 }
-                !announcement
+                !pointless
             });
         }
         let job = Job { ticket: work.ticket, vip };

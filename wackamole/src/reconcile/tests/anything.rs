@@ -127,6 +127,10 @@ impl Trial {
     }
 
     fn finish(&mut self, pick: usize, fails: bool) {
+        // Work on one VIP keeps its order.
+        let vip = change_of(&self.in_flight[pick]).map(|(id, _)| id);
+        let same = |work: &Work| vip.is_some() && change_of(work).map(|(id, _)| id) == vip;
+        let pick = self.in_flight.iter().position(same).unwrap_or(pick);
         let work = self.in_flight.remove(pick);
         let result = if fails { Err(trouble()) } else { Ok(()) };
         match change_of(&work) {
@@ -160,8 +164,11 @@ impl Trial {
                 Action::CleanUp => panic!("that is the driver's business"),
                 Action::Probe(_) | Action::FenceNode(_) => panic!("nobody asked for that"),
                 Action::Acquire(vip) | Action::Release(vip) => {
+                    let release = matches!(work.action, Action::Release(_));
                     let mut busy = self.in_flight.iter().filter_map(change_of);
-                    assert!(!busy.any(|(id, _)| id == vip.id()), "two at once for {vip}");
+                    let fits = |operation| release && operation == Operation::Acquire;
+                    let odd = busy.any(|(id, operation)| id == vip.id() && !fits(operation));
+                    assert!(!odd, "two at once for {vip}");
                 }
             }
             self.in_flight.push(work);
@@ -182,6 +189,7 @@ impl Trial {
                 }
                 AddressOutcome::Vanished { retry_in, .. } => assert!(retry_in <= RETRY_MAX),
                 AddressOutcome::Cleared { .. }
+                | AddressOutcome::Stale { .. }
                 | AddressOutcome::Occupied { .. }
                 | AddressOutcome::Contested { .. }
                 | AddressOutcome::Servable { .. } => panic!("nobody asked for that"),

@@ -16,9 +16,18 @@ fn lan() -> (Reconciler, VipId) {
 fn claim(reconciler: &mut Reconciler, by: MacAddress, claim: Claim, at: Instant) {
     let event = AddressEvent::Claimed { vip: vip(0).id(), by, ours: OURS, claim };
     reconciler.handle_event(event, at);
+    settle(reconciler, at);
+}
+
+/// What has come in has its effect.
+fn settle(reconciler: &mut Reconciler, now: Instant) {
+    if reconciler.poll_timeout().at <= now {
+        reconciler.handle_timeout(now);
+    }
 }
 
 fn want(reconciler: &mut Reconciler, id: VipId, from: Option<NodeId>, at: Instant) {
+    let from = from.into_iter().collect();
     reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::from([(id, Wanted { from })]), at);
 }
 
@@ -45,6 +54,7 @@ fn send_probes(reconciler: &mut Reconciler, now: Instant) -> usize {
     while let Some(work) = reconciler.poll_work() {
         assert!(matches!(&work.action, Action::Probe(_)), "{work:?}");
         done(reconciler, &work, Ok(()), now);
+        settle(reconciler, now);
         probes += 1;
     }
     probes
@@ -347,9 +357,9 @@ fn a_probe_that_goes_out_late_is_the_first_again() {
     let second = reconciler.poll_work().expect("another");
     // Whoever sends it does not get its turn; what has come in may have come just now.
     done(&mut reconciler, &second, Ok(()), start() + ms(70));
-    run_timers(&mut reconciler, start() + ms(89));
+    run(&mut reconciler, start() + ms(71), start() + ms(90));
     assert_eq!(outcomes(&mut reconciler), []);
-    run(&mut reconciler, start() + ms(89), start() + ms(100));
+    run(&mut reconciler, start() + ms(91), start() + ms(102));
 
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
 }
@@ -398,8 +408,8 @@ fn a_node_that_vanished_is_fenced_before_anything_is_taken_over_from_it() {
     config.safety.fences_nodes = true;
     let b = config.nodes[1].id();
     let mut reconciler = Reconciler::new(&config);
-    let from_b = Wanted { from: Some(b) };
-    let wanted = BTreeMap::from([(vip(0).id(), from_b), (vip(1).id(), from_b)]);
+    let from_b = Wanted { from: BTreeSet::from([b]) };
+    let wanted = BTreeMap::from([(vip(0).id(), from_b.clone()), (vip(1).id(), from_b)]);
     reconciler.handle_clearing(&BTreeMap::new(), &wanted, start());
     let first = reconciler.poll_work().expect("one command for both");
     assert!(matches!(&first.action, Action::FenceNode(name) if name == "b"));
@@ -411,6 +421,7 @@ fn a_node_that_vanished_is_fenced_before_anything_is_taken_over_from_it() {
     assert_eq!(outcomes(&mut reconciler), []);
     let second = reconciler.poll_work().expect("it is run again");
     done(&mut reconciler, &second, Ok(()), start() + ms(1_600));
+    settle(&mut reconciler, start() + ms(1_600));
 
     let cleared: Vec<_> = outcomes(&mut reconciler);
     assert_eq!(cleared.len(), 2, "{cleared:?}");
@@ -427,10 +438,138 @@ fn an_address_is_defended_once_and_then_it_is_told() {
     };
     let told = |again| AddressOutcome::Contested { vip: id, by: LOW, ours: OURS, again };
     assert_eq!(again(&mut reconciler, start() + ms(10)), (true, vec![told(false)]));
+    let answered = again(&mut reconciler, start() + ms(14));
+    assert_eq!(answered, (false, vec![told(true)]), "one of the two yields within a round trip");
     assert_eq!(again(&mut reconciler, start() + ms(20)), (false, vec![]));
     assert_eq!(again(&mut reconciler, start() + ms(1_050)).1, [told(true)]);
     assert_eq!(again(&mut reconciler, start() + ms(10_050)), (true, vec![told(false)]));
 
     claim(&mut reconciler, LOW, Claim::Wants, start() + ms(30_000));
     assert_eq!(outcomes(&mut reconciler), [], "the kernel answers those who probe");
+}
+
+/// A VIP that was free and is being acquired, and its acquire.
+fn taking() -> (Reconciler, VipId, Work) {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    run(&mut reconciler, start(), start() + ms(30));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::new(), start() + ms(30));
+    reconciler.handle_desired(1, &BTreeSet::from([id]), start() + ms(31));
+    let acquire = reconciler.poll_work().expect("it is acquired");
+    (reconciler, id, acquire)
+}
+
+#[test]
+fn what_is_free_is_asked_about_however_long_the_kernel_takes() {
+    let (mut reconciler, _, _) = taking();
+    run(&mut reconciler, start() + ms(31), start() + ms(1_000));
+    let probes = run(&mut reconciler, start() + ms(1_000), start() + ms(1_100));
+    assert!(probes >= 4, "{probes} in a heartbeat, more than a failure timeout later");
+}
+
+#[test]
+fn whoever_takes_what_we_are_about_to_take_or_goes_first_is_heard_of() {
+    for (by, what, gives_way) in [
+        (HIGH, Claim::Uses, true),
+        (LOW, Claim::Uses, true),
+        (LOW, Claim::Wants, true),
+        (HIGH, Claim::Wants, false),
+    ] {
+        let (mut reconciler, id, _) = taking();
+        claim(&mut reconciler, by, what, start() + ms(35));
+        let expected = gives_way.then_some(AddressOutcome::Occupied { vip: id, by });
+        assert_eq!(outcomes(&mut reconciler), Vec::from_iter(expected), "{by} {what:?}");
+    }
+}
+
+#[test]
+fn what_the_kernel_refuses_for_long_is_asked_about_before_it_is_tried_again() {
+    let (mut reconciler, id, first) = taking();
+    done(&mut reconciler, &first, Err(trouble()), start() + ms(32));
+    let (mut at, mut stale) = (start() + ms(32), None);
+    while stale.is_none() {
+        at = reconciler.poll_timeout().at;
+        reconciler.handle_timeout(at);
+        while let Some(work) = reconciler.poll_work() {
+            let acquire = matches!(&work.action, Action::Acquire(_));
+            done(&mut reconciler, &work, if acquire { Err(trouble()) } else { Ok(()) }, at);
+        }
+        let is_stale = outcomes(&mut reconciler).contains(&AddressOutcome::Stale { vip: id });
+        stale = is_stale.then_some(at);
+    }
+    assert!(at.since(start()) <= ms(1_500), "as soon as it is not asked about all the time");
+
+    // Let go of to be asked about, it fails as often as before.
+    reconciler.handle_desired(2, &BTreeSet::new(), at);
+    assert!(reconciler.poll_work().is_none(), "it is not there");
+    reconciler.handle_desired(3, &BTreeSet::from([id]), at + ms(40));
+    let again = reconciler.poll_work().expect("it is tried again");
+    done(&mut reconciler, &again, Err(trouble()), at + ms(40));
+    let retry = reconciler.poll_timeout().at.since(at + ms(40));
+    assert!(retry >= ms(640), "{retry:?}");
+}
+
+#[test]
+fn whoever_was_stopped_before_it_took_a_vip_asks_once_more() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    run(&mut reconciler, start(), start() + ms(20));
+    assert_eq!(outcomes(&mut reconciler), []);
+
+    // Nothing happens for 200 ms; then the timer comes first.
+    let late = start() + ms(220);
+    reconciler.handle_timeout(late);
+    assert_eq!(outcomes(&mut reconciler), []);
+    let probe = reconciler.poll_work().expect("a question");
+    claim(&mut reconciler, LOW, Claim::Uses, late);
+    done(&mut reconciler, &probe, Ok(()), late + ms(1));
+    settle(&mut reconciler, late + ms(1));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
+}
+
+#[test]
+fn what_a_probe_found_before_a_stop_is_old_when_it_is_read_after_it() {
+    let (mut reconciler, id) = lan();
+    want(&mut reconciler, id, None, start());
+    send_probes(&mut reconciler, start());
+    claim(&mut reconciler, LOW, Claim::Wants, start() + ms(5));
+    run(&mut reconciler, start() + ms(5), start() + ms(90));
+    // It goes out just before the stop, and its end is read before what was said meanwhile.
+    let sent = reconciler.poll_timeout().at;
+    assert!(sent < start() + ms(125), "while the rival is waited for");
+    reconciler.handle_timeout(sent);
+    let probe = reconciler.poll_work().expect("a question");
+    outcomes(&mut reconciler);
+    let late = start() + ms(300);
+    done(&mut reconciler, &probe, Ok(()), late);
+    reconciler.handle_timeout(late);
+    assert_eq!(outcomes(&mut reconciler), []);
+
+    let again = reconciler.poll_work().expect("once more");
+    claim(&mut reconciler, HIGH, Claim::Uses, late);
+    done(&mut reconciler, &again, Ok(()), late + ms(1));
+    settle(&mut reconciler, late + ms(1));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: HIGH }]);
+}
+
+#[test]
+fn a_fence_command_that_has_run_counts_after_an_install_in_which_nothing_was_wanted() {
+    let mut config = config(1, Partition::Component);
+    config.safety.fences_nodes = true;
+    let b = config.nodes[1].id();
+    let (mut reconciler, id) = (Reconciler::new(&config), vip(0).id());
+    want(&mut reconciler, id, Some(b), start());
+    let command = reconciler.poll_work().expect("a command");
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::new(), start() + ms(5_000));
+    done(&mut reconciler, &command, Ok(()), start() + ms(5_001));
+    settle(&mut reconciler, start() + ms(5_001));
+    want(&mut reconciler, id, Some(b), start() + ms(5_002));
+    settle(&mut reconciler, start() + ms(5_002));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+
+    // It vanishes again, later.
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::new(), start() + ms(5_003));
+    want(&mut reconciler, id, Some(b), start() + ms(6_000));
+    assert!(matches!(next(&mut reconciler), Some(Action::FenceNode(_))));
 }

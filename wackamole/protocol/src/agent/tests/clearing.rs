@@ -54,7 +54,7 @@ fn what_a_vanished_member_held_is_acquired_when_it_is_clear() {
         install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
         inherit(&mut agent, 2, &[]);
         assert!(desires(&agent).is_empty(), "{partition:?} {fences_nodes}");
-        let from_c = Wanted { from: Some(node(2)) };
+        let from_c = Wanted { from: BTreeSet::from([node(2)]) };
         assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], from_c)]));
         cleared(&mut agent, vips[0]);
         assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
@@ -238,7 +238,7 @@ fn while_a_node_is_away_it_may_have_what_was_handed_over() {
         release_of(&mut agent, 0, vips[0], ME);
 
         assert_eq!(desires(&agent).is_empty(), away);
-        let asked = Wanted { from: None };
+        let asked = Wanted::default();
         let wanted = BTreeMap::from_iter(away.then_some((vips[0], asked)));
         assert_eq!(agent.to_clear.1, wanted);
     }
@@ -308,4 +308,66 @@ fn whatever_we_hold_is_announced_when_a_node_of_another_view_is_gone() {
     assert_eq!(announced(&mut agent), [], "a member that never had it");
     agent.handle_gone(NodeId::from_name("in another view"));
     assert_eq!(announced(&mut agent), [vips[0]], "it may have been believed last");
+}
+
+#[test]
+fn whoever_vanished_is_fenced_also_if_another_view_comes_before_that() {
+    let (mut agent, vips) = agent_under(Partition::Quorum, true);
+    install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    inherit(&mut agent, 2, &[]);
+    install(&mut agent, 3, &[(Some(1), &[]), (None, &[]), (None, &[])]);
+    assert_eq!(
+        desires(&agent),
+        BTreeSet::from([vips[0]]),
+        "it is back, and has told what it holds"
+    );
+
+    let (mut agent, vips) = agent_under(Partition::Quorum, true);
+    install(&mut agent, 1, &[(Some(2), &[2]), (None, &[]), (None, &[])]);
+    inherit(&mut agent, 2, &[]);
+    inherit(&mut agent, 3, &[]);
+    assert_eq!(desires(&agent), BTreeSet::new());
+    let from_c = Wanted { from: BTreeSet::from([node(2)]) };
+    assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], from_c)]));
+
+    cleared(&mut agent, vips[0]);
+    held(&mut agent, vips[0]);
+    assert!(agent.slots[&vips[0]].clear_from.is_empty());
+}
+
+#[test]
+fn what_is_not_there_yet_when_somebody_goes_is_asked_about_again() {
+    // Being acquired, or deleted by hand and about to be put back.
+    for deleted in [false, true] {
+        let (mut agent, vips) = agent_under(Partition::Lan, false);
+        install(&mut agent, 1, &[(Some(1), &[]), (None, &[]), (None, &[])]);
+        cleared(&mut agent, vips[0]);
+        if deleted {
+            held(&mut agent, vips[0]);
+            let outcome =
+                AddressOutcome::Vanished { vip: vips[0], retry_in: Duration::from_millis(10) };
+            agent.handle_addresses(outcome, now());
+        }
+        assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
+        inherit(&mut agent, 2, &[]);
+
+        assert_eq!(desires(&agent), BTreeSet::new(), "deleted: {deleted}");
+        released(&mut agent, vips[0]);
+        told(&mut agent, 0);
+        assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], Wanted::default())]));
+    }
+}
+
+#[test]
+fn what_somebody_takes_while_it_is_being_acquired_is_let_go_of() {
+    let (mut agent, vips) = agent_under(Partition::Lan, false);
+    install(&mut agent, 1, &[(Some(1), &[]), (None, &[]), (None, &[])]);
+    cleared(&mut agent, vips[0]);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
+    let by = MacAddress([2, 0, 0, 0, 0, 1]);
+    agent.handle_addresses(AddressOutcome::Occupied { vip: vips[0], by }, now());
+    assert_eq!(desires(&agent), BTreeSet::new());
+    released(&mut agent, vips[0]);
+    told(&mut agent, 0);
+    assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], Wanted::default())]));
 }

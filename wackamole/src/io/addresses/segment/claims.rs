@@ -21,9 +21,27 @@ const PROBE_INTEREST: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Claims {
     heartbeat: Duration,
-    /// Each address with its VIP and interface.
-    addresses: BTreeMap<IpAddr, (VipId, String)>,
+    /// Each address.
+    addresses: BTreeMap<IpAddr, Place>,
     concerns: BTreeMap<VipId, Concern>,
+}
+
+/// Where an address belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    vip: VipId,
+    interface: String,
+    /// It is the VIP's first.
+    first: bool,
+}
+
+/// That somebody was seen with an address of a VIP is to be reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) vip: VipId,
+    /// Whose hardware address is lower there says who goes first. Where a VIP has several addresses, and they are on several interfaces,
+    /// only the first of them decides: elsewhere it may be the other way round.
+    pub(super) decides: bool,
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +67,9 @@ impl Claims {
     /// Makes a VIP known. Returns whether it was not.
     pub(super) fn learn(&mut self, vip: &Arc<Vip>) -> bool {
         let mut new = false;
-        for address in vip.addresses() {
-            let is = (vip.id(), address.interface.clone());
+        for (number, address) in vip.addresses().iter().enumerate() {
+            let interface = address.interface.clone();
+            let is = Place { vip: vip.id(), interface, first: number == 0 };
             new |= self.addresses.get(&address.address) != Some(&is);
             self.addresses.insert(address.address, is);
         }
@@ -73,7 +92,7 @@ impl Claims {
         let held = |vip| self.concerns.get(vip).is_some_and(|concern| concern.held);
         self.addresses
             .iter()
-            .filter(move |(_, (vip, on))| on == interface && !held(vip))
+            .filter(move |(_, place)| place.interface == interface && !held(&place.vip))
             .map(|(&address, _)| address)
     }
 
@@ -98,10 +117,10 @@ impl Claims {
         interface: &str,
         claim: Claim,
         now: Instant,
-    ) -> Option<VipId> {
-        let (vip, on) = self.addresses.get(&address)?;
-        let concern = self.concerns.get_mut(vip)?;
-        if on != interface || !(concern.held || now < concern.probed_until) {
+    ) -> Option<Seen> {
+        let place = self.addresses.get(&address)?;
+        let concern = self.concerns.get_mut(&place.vip)?;
+        if place.interface != interface || !(concern.held || now < concern.probed_until) {
             return None;
         }
         let reports = match claim {
@@ -112,7 +131,8 @@ impl Claims {
             *reports = Reports { since: now, count: 0 };
         }
         reports.count += 1;
-        (reports.count <= REPORTS_PER_HEARTBEAT).then_some(*vip)
+        (reports.count <= REPORTS_PER_HEARTBEAT)
+            .then_some(Seen { vip: place.vip, decides: place.first })
     }
 }
 
@@ -145,6 +165,29 @@ mod tests {
         (claims, vip.id())
     }
 
+    fn first(vip: VipId) -> Seen {
+        Seen { vip, decides: true }
+    }
+
+    #[test]
+    fn of_several_addresses_the_first_decides_who_goes_first() {
+        let on = |address: &str, interface: &str| VipAddress {
+            address: address.parse().unwrap(),
+            prefix: 32,
+            interface: interface.into(),
+        };
+        let vip = Arc::new(Vip::new("v", vec![on("10.0.0.9", "eth1"), on("10.0.0.2", "eth0")]));
+        let mut claims = Claims::new(ms(100));
+        claims.learn(&vip);
+        claims.hold(vip.id(), true);
+        let decide = ["10.0.0.9", "10.0.0.2"].map(|address| {
+            let interface = if address == "10.0.0.9" { "eth1" } else { "eth0" };
+            claims.seen(address.parse().unwrap(), interface, Claim::Uses, at(0)).unwrap().decides
+        });
+        assert_eq!(decide.iter().filter(|decides| **decides).count(), 1);
+        assert_eq!(decide[0], vip.addresses()[0].interface == "eth1");
+    }
+
     #[test]
     fn what_is_neither_held_nor_probed_belongs_to_somebody_else() {
         let (mut claims, vip) = claims();
@@ -152,12 +195,12 @@ mod tests {
         assert_eq!(seen(&mut claims, at(0)), None);
 
         claims.hold(vip, true);
-        assert_eq!(seen(&mut claims, at(1_000)), Some(vip));
+        assert_eq!(seen(&mut claims, at(1_000)), Some(first(vip)));
         claims.hold(vip, false);
         assert_eq!(seen(&mut claims, at(2_000)), None);
 
         claims.probed(vip, at(3_000));
-        assert_eq!(seen(&mut claims, at(5_999)), Some(vip));
+        assert_eq!(seen(&mut claims, at(5_999)), Some(first(vip)));
         assert_eq!(seen(&mut claims, at(6_000)), None);
     }
 
@@ -168,7 +211,7 @@ mod tests {
 
         assert_eq!(claims.seen(address(), "eth1", Claim::Uses, at(0)), None);
         assert_eq!(claims.seen("10.0.0.2".parse().unwrap(), "eth0", Claim::Uses, at(0)), None);
-        assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(0)), Some(vip));
+        assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(0)), Some(first(vip)));
     }
 
     #[test]
@@ -182,7 +225,7 @@ mod tests {
         };
 
         assert_eq!(reports(&mut claims, 0), 3);
-        assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(99)), Some(vip));
+        assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(99)), Some(first(vip)));
         assert_eq!(reports(&mut claims, 100), 3);
     }
 
@@ -196,7 +239,7 @@ mod tests {
 
         claims.probed(vip, at(95));
 
-        assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(96)), Some(vip));
+        assert_eq!(claims.seen(address(), "eth0", Claim::Uses, at(96)), Some(first(vip)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use wackamole_protocol::time::{Duration, Instant};
 use super::super::announcer::Announcer;
 use super::super::mirror::Notice;
 use super::super::netlink::{Heard, Monitor, Requests};
-use super::claims::Claims;
+use super::claims::{Claims, Seen};
 use super::filter::{self, Scope};
 use super::groups::Groups;
 use super::links::Links;
@@ -331,7 +331,12 @@ impl Watcher {
             let station = (claim == Claim::Uses).then_some(address);
             alive.heard(&link.name, station, by, now);
         }
-        if let Some(vip) = self.claims.seen(address, &link.name, claim, now) {
+        // Whoever wants a VIP and does not go first matters to nobody; many of them must not hide the one who does.
+        if claim == Claim::Wants && by > ours {
+            return;
+        }
+        if let Some(Seen { vip, decides }) = self.claims.seen(address, &link.name, claim, now) {
+            let ours = if decides { ours } else { by };
             self.emit(AddressEvent::Claimed { vip, by, ours, claim });
         }
     }
