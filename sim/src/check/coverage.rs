@@ -144,7 +144,11 @@ impl Check for Coverage {
                         && kernels
                             .holders(vip)
                             .any(|holder| members().any(|node| lan.two_way(holder, node)));
-                if held || !served || glance.scenario.allow.uncovered.contains(&vip) {
+                if held
+                    || !served
+                    || glance.scenario.allow.uncovered.contains(&vip)
+                    || glance.troubled_lately(vip)
+                {
                     *cell = None;
                     continue;
                 }

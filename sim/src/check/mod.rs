@@ -135,6 +135,13 @@ impl Glance<'_> {
                 || has_neighbour(node, lan, kernels))
     }
 
+    /// Address work on this VIP goes wrong for a while, or did so recently: it is tried again after pauses that have grown.
+    pub fn troubled_lately(&self, vip: usize) -> bool {
+        let lately = Duration::from_secs(5);
+        let recent = |until: Duration| self.now < until + lately;
+        self.segment.sabotage.iter().any(|s| s.vip == vip && s.until.is_some_and(recent))
+    }
+
     /// Address work of a VIP goes wrong, or did so recently: its VIPs are where they can be, not where they should be.
     pub fn sabotaged_lately(&self) -> bool {
         // A daemon that could not hold a VIP is not given it again for a growing time, a minute at most.

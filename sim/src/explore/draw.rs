@@ -21,7 +21,7 @@ const BREAKS_DAEMONS: [ChaosFault; 4] =
     [ChaosFault::PowerLoss, ChaosFault::Kill, ChaosFault::KillBoth, ChaosFault::Stop];
 const BREAKS_LINKS: [ChaosFault; 3] =
     [ChaosFault::Partition, ChaosFault::PartitionSegment, ChaosFault::Cut];
-const OTHERS: [ChaosFault; 11] = [
+const OTHERS: [ChaosFault; 12] = [
     ChaosFault::Pause,
     ChaosFault::PauseBoth,
     ChaosFault::PauseMachine,
@@ -31,6 +31,7 @@ const OTHERS: [ChaosFault; 11] = [
     ChaosFault::Loss,
     ChaosFault::FlushAddress,
     ChaosFault::CarrierLost,
+    ChaosFault::AddressTrouble,
     ChaosFault::DiskLost,
     ChaosFault::RollingRestart,
 ];
@@ -82,6 +83,7 @@ pub fn draw(seed: u64, policies: &[Partition], pace: Pace) -> Scenario {
     machines(&mut world, &mut rng);
     oddities(&mut world, partition, &mut rng);
     late_copies(&mut world, &mut Rng::new(seed, "late copies"));
+    slow_kernels(&mut world, &mut Rng::new(seed, "slow kernels"));
     faults(&mut world, pace, &mut rng);
     world
 }
@@ -125,6 +127,15 @@ fn late_copies(world: &mut Scenario, rng: &mut Rng) {
         world.wires.duplicate = 0.02;
         world.wires.reorder = 0.0;
         world.wires.reorder_delay = Span { min: ms(2), max: ms(6_000) };
+    }
+}
+
+/// Now and then kernels take as long for a few addresses as they do for hundreds.
+fn slow_kernels(world: &mut Scenario, rng: &mut Rng) {
+    // Without a gate releases have to be over in time.
+    if rng.chance(0.15) && world.nodes.iter().all(|node| node.fences.gate) {
+        let operation = ms(4 + rng.below(12));
+        world.operation = Span { min: operation / 2, max: operation };
     }
 }
 
@@ -186,6 +197,8 @@ fn faults(world: &mut Scenario, pace: Pace, rng: &mut Rng) {
             ChaosFault::PartitionSegment => world.own_segment,
             // Elsewhere several one-way links at once make overlaps that are bounded and not zero (docs/protocol.md).
             ChaosFault::Cut => world.safety.partition == Partition::Quorum,
+            // Without a gate a release that fails is outside the assumptions.
+            ChaosFault::AddressTrouble => world.nodes[0].fences.gate,
             _ => true,
         })
         .collect();

@@ -9,7 +9,7 @@ use super::{ChaosSpec, Scenario, StepSpec};
 use crate::fault::Fault;
 use crate::netem::Knob;
 use crate::rng::{Rng, Span};
-use crate::segment::Net;
+use crate::segment::{Net, SabotageKind};
 
 /// Something that is done to the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +111,8 @@ enum Health {
 
 /// How long a pause lasts, and a port is dead.
 const PAUSE: Span = Span { min: Duration::from_millis(100), max: Duration::from_secs(2) };
+/// How long a kernel refuses work on a VIP.
+const TROUBLE: Span = Span { min: Duration::from_millis(20), max: Duration::from_millis(200) };
 /// How long a spell of loss lasts, and how much is lost.
 const LOSS: Span = Span { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 const LOSS_RATIO: f64 = 0.25;
@@ -187,18 +189,18 @@ impl Chaos<'_> {
         if self.own_segment { Net::Heartbeats } else { Net::Both }
     }
 
-    /// Two random groups, neither of them empty.
+    /// Random groups, at least two of them, none of them empty.
     fn groups(&mut self) -> Vec<Vec<usize>> {
         let nodes = self.health.len();
-        let mut groups = vec![Vec::new(), Vec::new()];
+        let most = if nodes > 2 && self.rng.chance(0.3) { 3 } else { 2 };
+        let mut groups = vec![Vec::new(); most];
         for node in 0..nodes {
-            groups[self.rng.below(2) as usize].push(node);
+            groups[self.rng.below(most as u64) as usize].push(node);
         }
-        for group in 0..2 {
-            if groups[group].is_empty() {
-                let lonely = groups[1 - group].remove(0);
-                groups[group].push(lonely);
-            }
+        groups.retain(|group| !group.is_empty());
+        if groups.len() == 1 {
+            let lonely = groups[0].remove(0);
+            groups.push(vec![lonely]);
         }
         // The client stays with the first group, so that it is never alone.
         groups[0].push(nodes);
@@ -273,6 +275,14 @@ impl Chaos<'_> {
                 events.push((at, Fault::CarrierLost(self.ports(), vec![node])));
                 let back = at + PAUSE.draw(self.rng);
                 events.push((back, Fault::PortBack(self.ports(), vec![node])));
+            }
+            (ChaosFault::AddressTrouble, _) => {
+                let node = self.rng.below(nodes as u64) as usize;
+                let vip = self.rng.below(vips as u64) as usize;
+                let hangs = self.rng.chance(0.5);
+                let kind = if hangs { SabotageKind::Hang } else { SabotageKind::Fail };
+                let lasts = Some(TROUBLE.draw_ticks(self.rng));
+                events.push((at, Fault::AddressError { node, vip, kind, lasts }));
             }
             (ChaosFault::DiskLost, _) => {
                 let down = with(&self.health, |health| health == Health::Down);
@@ -397,7 +407,7 @@ mod tests {
         every = "50ms..500ms"
         faults = ["power-loss", "kill", "stop", "restart", "restart", "pause", "partition", "cut", "heal",
             "port-dead", "partition-segment", "kill-guardian", "pause-guardian", "kill-both", "pause-both",
-            "pause-machine", "loss", "carrier-lost", "disk-lost", "rolling-restart"]
+            "pause-machine", "loss", "carrier-lost", "address-trouble", "disk-lost", "rolling-restart"]
     "#;
 
     fn scenario() -> Scenario {

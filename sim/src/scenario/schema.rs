@@ -364,7 +364,7 @@ pub struct Chaos {
     pub every: Written<Span>,
     /// Which faults, out of `power-loss`, `kill`, `stop`, `restart`, `pause`, `partition`, `cut`, `heal`, `flush-address`,
     /// `port-dead`, `partition-segment`, `kill-guardian`, `pause-guardian`, `kill-both`, `pause-both`, `pause-machine`,
-    /// `loss`, `carrier-lost`, `disk-lost`, `rolling-restart`, `force-primary`; a fault that is named twice is twice as likely.
+    /// `loss`, `carrier-lost`, `address-trouble`, `disk-lost`, `rolling-restart`, `force-primary`; a fault that is named twice is twice as likely.
     pub faults: Vec<Spanned<ChaosFault>>,
 }
 
@@ -382,7 +382,7 @@ pub enum ChaosFault {
     Restart,
     /// One daemon is paused for 100 ms to 2 s.
     Pause,
-    /// Two random groups.
+    /// Two or three random groups.
     Partition,
     /// One random one-way cut.
     Cut,
@@ -392,7 +392,7 @@ pub enum ChaosFault {
     FlushAddress,
     /// One switch port is silently dead for 100 ms to 2 s.
     PortDead,
-    /// Two random groups on the VIPs' own segment.
+    /// Two or three random groups on the VIPs' own segment.
     PartitionSegment,
     /// One guardian is killed.
     KillGuardian,
@@ -408,6 +408,8 @@ pub enum ChaosFault {
     Loss,
     /// One cable is pulled for 100 ms to 2 s.
     CarrierLost,
+    /// The kernel of one machine refuses work on one VIP for up to 200 ms, or does not return from it.
+    AddressTrouble,
     /// The disk of one machine whose daemon is down is replaced by a blank one.
     DiskLost,
     /// An operator stops and starts the daemons in turn.

@@ -328,6 +328,7 @@ pub(crate) fn chaos_word(kind: ChaosFault) -> &'static str {
         ChaosFault::PauseMachine => "pause-machine",
         ChaosFault::Loss => "loss",
         ChaosFault::CarrierLost => "carrier-lost",
+        ChaosFault::AddressTrouble => "address-trouble",
         ChaosFault::DiskLost => "disk-lost",
         ChaosFault::RollingRestart => "rolling-restart",
         ChaosFault::ForcePrimary => "force-primary",

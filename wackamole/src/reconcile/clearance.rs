@@ -263,8 +263,10 @@ impl Clearance {
         }
         self.fence(&mut submit, now);
         for vip in clear {
-            let rivals = self.inquiries.remove(&vip).is_some_and(|inquiry| inquiry.rivals);
-            if rivals && waits.probes {
+            // Whoever answers when that has been waited out answers for everybody.
+            let is_free =
+                |inquiry: Inquiry| inquiry.rivals && !inquiry.is_past_waiting(&waits, now);
+            if self.inquiries.remove(&vip).is_some_and(is_free) && waits.probes {
                 let (since, probe_at, probed_at) = (now, now, now);
                 let taking = Taking { since, probe_at, probing: None, probed_at, lapsed: false };
                 self.takings.insert(vip, taking);

@@ -141,7 +141,7 @@ impl Inquiry {
     }
 
     /// Whoever answers or not, it has been waited for long enough.
-    fn is_past_waiting(&self, waits: &Waits, now: Instant) -> bool {
+    pub(super) fn is_past_waiting(&self, waits: &Waits, now: Instant) -> bool {
         let since = self.wanted_since.zip(waits.all);
         since.is_some_and(|(at, wait)| now >= at + wait)
     }

@@ -256,6 +256,10 @@ fn where_something_answers_for_everybody_the_wait_ends() {
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Occupied { vip: id, by: LOW }]);
     run(&mut reconciler, start(), start() + ms(1_000));
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Cleared { vip: id }]);
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::new(), start() + ms(1_000));
+    reconciler.handle_desired(1, &BTreeSet::from([id]), start() + ms(1_001));
+    claim(&mut reconciler, LOW, Claim::Uses, start() + ms(1_002));
+    assert_eq!(outcomes(&mut reconciler), [], "that was waited out");
 }
 
 #[test]
