@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             is_idempotent,
             leaves_a_foreign_address_alone,
             is_all_or_nothing,
+            leaves_nothing_of_a_vip_half_of_which_meets_a_foreign_address,
             of_a_wide_prefix_does_not_take_others_with_it,
             names_a_missing_interface,
             replaces_an_address_that_failed_the_duplicate_check,

@@ -57,13 +57,21 @@ impl Worker {
     }
 
     pub(super) fn acquire(&mut self, jobs: Vec<Job>) {
-        if self.lease.is_over(boot_time()) {
+        let mut results = if self.lease.is_over(boot_time()) {
             // This thread may have been stopped since it was asked to. Where no gate is shut that address would answer.
-            for job in jobs {
-                self.done(job.ticket, Err(AddressError::Other("the lease is over".into())));
-            }
-            return;
+            vec![Err(AddressError::Other("the lease is over".into())); jobs.len()]
+        } else {
+            self.add(&jobs)
+        };
+        self.open_acquired(&jobs, &mut results);
+        self.undo_failed(&jobs, &mut results);
+        for (job, result) in jobs.into_iter().zip(results) {
+            self.done(job.ticket, result);
         }
+    }
+
+    /// Puts all addresses of these VIPs on, as far as that goes.
+    fn add(&mut self, jobs: &[Job]) -> Vec<Result<(), AddressError>> {
         let mut plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_acquire(&job.vip)).collect();
         self.make_room(&mut plans);
         let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
@@ -76,9 +84,25 @@ impl Worker {
             let answers = answers.by_ref();
             results.push(plan.and_then(|plan| self.hold_added(&job.vip, plan, answers)));
         }
-        self.open_acquired(&jobs, &mut results);
-        for (job, result) in jobs.into_iter().zip(results) {
-            self.done(job.ticket, result);
+        results
+    }
+
+    /// Removes whatever of ours there is of the VIPs that could not be acquired whole, also what was there before: none of them
+    /// stays in part.
+    fn undo_failed(&mut self, jobs: &[Job], results: &mut [Result<(), AddressError>]) {
+        let failed = || jobs.iter().zip(results.iter()).filter(|(_, result)| result.is_err());
+        let vips: Vec<_> = failed().map(|(job, _)| job.vip.clone()).collect();
+        self.shut(&vips);
+        for (job, result) in jobs.iter().zip(results) {
+            let Err(error) = result else { continue };
+            let (keys, _) = self.mirror.plan_release(&job.vip);
+            for key in &keys {
+                self.let_go(key);
+            }
+            if let Err(left) = self.remove(&keys) {
+                tracing::error!(vip = %job.vip, error = %left, "cannot undo half of an acquire");
+                *error = AddressError::Other(format!("{error}, and half of it is left: {left}"));
+            }
         }
     }
 
@@ -129,38 +153,30 @@ impl Worker {
         }
     }
 
-    /// All of the VIP is held, or what was added of it is removed again.
+    /// Whatever of the VIP may be there now is held. An error unless that is all of it.
     fn hold_added(
         &mut self,
         vip: &Vip,
         plan: AcquirePlan,
         answers: &mut impl Iterator<Item = io::Result<()>>,
     ) -> Result<(), AddressError> {
-        let mut failure = None;
-        let mut fresh = Vec::new();
-        for (key, answer) in plan.add.into_iter().zip(answers) {
-            if !answer.as_ref().is_err_and(is_refusal) {
-                fresh.push(key);
-            }
-            if let Err(error) = answer {
-                failure = failure.or(Some((key, error)));
-            }
-        }
-        if let Some((key, error)) = failure {
-            if let Err(error) = self.remove(&fresh) {
-                tracing::error!(%vip, %error, "cannot undo half of an acquire");
-            }
-            return Err(self.refused("add", &key, &error));
-        }
         let now = boot_time();
         for key in plan.keep {
             self.mirror.hold(key, vip.id());
             self.lifetimes.inherited(key, now);
         }
-        for key in fresh {
-            self.mirror.hold(key, vip.id());
+        let mut result = Ok(());
+        for (key, answer) in plan.add.into_iter().zip(answers) {
+            if answer.as_ref().is_err_and(is_refusal) {
+                self.lifetimes.forget(&key);
+            } else {
+                self.mirror.hold(key, vip.id());
+            }
+            if let Err(error) = answer {
+                result = result.and(Err(self.refused("add", &key, &error)));
+            }
         }
-        Ok(())
+        result
     }
 
     /// Removes addresses that we do not hold, or no longer count as held. Absent is fine.
