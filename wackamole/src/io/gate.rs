@@ -216,6 +216,11 @@ impl Doors {
         }
         result
     }
+
+    /// Whether the gate governs all of `addresses`, and none is open.
+    pub fn are_shut(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        addresses.is_subset(&self.table.vips) && addresses.is_disjoint(&self.table.lock().open)
+    }
 }
 
 impl Table {

@@ -84,6 +84,7 @@ fn main() -> ExitCode {
             comes_back_when_somebody_removes_it,
             lets_the_machine_learn_who_holds_a_vip_now,
             opened_by_an_acquire_and_shut_by_a_release,
+            keeps_a_foreign_copy_of_a_released_vip_silent,
             shuts_a_thousand_vips_before_it_deletes_them,
             is_renewed_at_a_price_that_does_not_grow,
             passes_on_what_a_router_forwards;

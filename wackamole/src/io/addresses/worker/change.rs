@@ -42,7 +42,7 @@ impl Worker {
         let answers = self.change(keys.iter().map(|&key| Change::Remove(key)).collect());
         let mut answers = holders.into_iter().zip(answers);
         for (job, (keys, conflict)) in jobs.into_iter().zip(plans) {
-            let mut result = conflict;
+            let mut result = conflict.or_else(|error| self.excuse_if_shut(&job.vip, error));
             for (key, (holder, answer)) in keys.iter().zip(answers.by_ref()) {
                 if let Err(error) = self.removed(key, answer) {
                     result = Err(error);
@@ -68,6 +68,15 @@ impl Worker {
         for (job, result) in jobs.into_iter().zip(results) {
             self.done(job.ticket, result);
         }
+    }
+
+    /// Behind a gate that is shut for it the kernel does not answer for somebody else's copy of a VIP either.
+    fn excuse_if_shut(&self, vip: &Vip, foreign: AddressError) -> Result<(), AddressError> {
+        if !self.is_shut(vip) {
+            return Err(foreign);
+        }
+        tracing::warn!(%vip, "released, and the gate keeps it silent, but {foreign}");
+        Ok(())
     }
 
     /// Puts all addresses of these VIPs on, as far as that goes.

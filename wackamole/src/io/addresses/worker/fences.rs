@@ -50,6 +50,12 @@ impl Worker {
         }
     }
 
+    /// There is a gate, and it drops what concerns this VIP, whoever has put its addresses here.
+    pub(super) fn is_shut(&self, vip: &Vip) -> bool {
+        let addresses: BTreeSet<_> = vip.addresses().iter().map(|at| at.address).collect();
+        self.doors.as_ref().is_some_and(|doors| doors.are_shut(&addresses))
+    }
+
     /// Lets the kernel answer for the VIPs whose addresses are all there, those of a batch at the same instant. It is the
     /// last step of an acquire, so a VIP of several addresses appears as a whole, and a call that hung in the kernel makes
     /// none appear when it comes back late. What cannot be opened is not acquired.
