@@ -1,5 +1,7 @@
 //! Putting addresses on and taking them away.
 
+use std::time::Duration;
+
 use rtnetlink::packet_route::address::AddressAttribute;
 use wackamole::env::{Action, AddressError, AddressEvent, Addresses as _, Lease};
 use wackamole::io::clock;
@@ -210,7 +212,7 @@ pub(crate) fn adds_nothing_past_the_lease() {
         assert_eq!(worker.acquire(&vip), over.clone());
         assert_eq!(kernel.addresses("eth0"), []);
 
-        let longer = now + wackamole_protocol::time::Duration::from_secs(60);
+        let longer = now + Duration::from_secs(60);
         worker.addresses().renew(Lease::Until(longer));
         assert_eq!(worker.acquire(&vip), Ok(()));
 
@@ -219,5 +221,32 @@ pub(crate) fn adds_nothing_past_the_lease() {
         worker.addresses().renew(Lease::Until(now));
         assert_eq!(worker.acquire(&vip), over);
         assert_eq!(kernel.addresses("eth0"), [], "half of it does not stay");
+    });
+}
+
+/// The kernel takes its time, and meanwhile the lease ends and there is another one: the VIP may be somebody else's by now.
+pub(crate) fn that_hangs_past_the_lease_is_undone_under_the_next_one() {
+    const MANY: usize = 6_000;
+    machine(|kernel| {
+        let addresses: Vec<_> =
+            (0..MANY).map(|n| format!("10.{}.{}.1/32@eth0", n / 250, n % 250)).collect();
+        let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+        let mut worker = Worker::here();
+        let lease = |ms| Lease::Until(clock::boot_time() + Duration::from_millis(ms));
+        worker.addresses().renew(lease(20));
+        let began = clock::boot_time();
+        let acquire = worker.submit(Action::Acquire(vip(&addresses)));
+        let behind = worker.submit(Action::Acquire(vip(&["10.200.0.1/32@eth0"])));
+        std::thread::sleep(Duration::from_millis(25));
+        worker.addresses().renew(lease(60_000));
+
+        let result = worker.result_of(acquire);
+
+        let took = clock::boot_time().since(began);
+        println!("{MANY} addresses added and removed in {took:?}");
+        let over = Err(AddressError::Other("the lease is over".into()));
+        assert_eq!((&result, worker.result_of(behind)), (&over, over.clone()));
+        assert_eq!(kernel.addresses("eth0"), []);
+        assert_eq!(worker.acquire(&vip(&addresses[..10])), Ok(()));
     });
 }

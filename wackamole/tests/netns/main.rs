@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         acquire:
             puts_marked_addresses_on,
             adds_nothing_past_the_lease,
+            that_hangs_past_the_lease_is_undone_under_the_next_one,
             is_idempotent,
             leaves_a_foreign_address_alone,
             is_all_or_nothing,

@@ -5,6 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use wackamole_protocol::vip::{Vip, VipId};
 
+use super::super::lifetimes::Permission;
 use super::super::mirror::{AcquirePlan, Consequences, KernelAddress};
 use super::super::netlink::Change;
 use super::super::queue::Job;
@@ -57,16 +58,42 @@ impl Worker {
     }
 
     pub(super) fn acquire(&mut self, jobs: Vec<Job>) {
-        let mut results = if self.lease.is_over(boot_time()) {
-            // This thread may have been stopped since it was asked to. Where no gate is shut that address would answer.
-            vec![Err(AddressError::Other("the lease is over".into())); jobs.len()]
-        } else {
-            self.add(&jobs)
-        };
+        let permissions: Vec<_> =
+            jobs.iter().map(|job| self.permissions.remove(&job.ticket)).collect();
+        // This thread may have been stopped since it was asked to. Where no gate is shut that address would answer.
+        let plans = jobs.iter().zip(&permissions).map(|(job, &permission)| {
+            self.within_lease(permission).and_then(|()| self.mirror.plan_acquire(&job.vip))
+        });
+        let plans = plans.collect();
+        let mut results = self.add(&jobs, plans);
+        // The kernel, or this thread, may have hung. What was asked for under one lease is not for the next one to have.
+        self.end_with_lease(&permissions, &mut results);
         self.open_acquired(&jobs, &mut results);
+        self.end_with_lease(&permissions, &mut results);
         self.undo_failed(&jobs, &mut results);
         for (job, result) in jobs.into_iter().zip(results) {
             self.done(job.ticket, result);
+        }
+    }
+
+    fn within_lease(&self, permission: Option<Permission>) -> Result<(), AddressError> {
+        let now = boot_time();
+        match permission.is_some_and(|permission| self.lease.permits(permission, now)) {
+            true => Ok(()),
+            false => Err(AddressError::Other("the lease is over".into())),
+        }
+    }
+
+    /// What the lease was too short for is not acquired.
+    fn end_with_lease(
+        &self,
+        permissions: &[Option<Permission>],
+        results: &mut [Result<(), AddressError>],
+    ) {
+        for (&permission, result) in permissions.iter().zip(results) {
+            if result.is_ok() {
+                *result = self.within_lease(permission);
+            }
         }
     }
 
@@ -80,8 +107,11 @@ impl Worker {
     }
 
     /// Puts all addresses of these VIPs on, as far as that goes.
-    fn add(&mut self, jobs: &[Job]) -> Vec<Result<(), AddressError>> {
-        let mut plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_acquire(&job.vip)).collect();
+    fn add(
+        &mut self,
+        jobs: &[Job],
+        mut plans: Vec<Result<AcquirePlan, AddressError>>,
+    ) -> Vec<Result<(), AddressError>> {
         self.make_room(&mut plans);
         let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
         self.keep_secondaries(&adds);
