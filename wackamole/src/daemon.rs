@@ -8,6 +8,7 @@
 mod fence_command;
 mod fenced;
 mod recording;
+mod removal;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -23,7 +24,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 use wackamole_protocol::config::{ClusterKey, NodeDefinition, Partition};
 use wackamole_protocol::names::Names;
@@ -33,7 +33,7 @@ use wackamole_protocol::vip::Vip;
 use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
 use crate::driver::{self, Command};
-use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
+use crate::env::{AddressError, Clock as _};
 use crate::guardian::{self, Farewell, Program};
 use crate::io::addresses::{
     self, AddressesConfig, Heartbeats, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
@@ -48,14 +48,11 @@ use crate::record::Header;
 use crate::telemetry::Telemetry;
 use fenced::{FencedAddresses, Support};
 pub use recording::Recording;
+pub use removal::Removal;
+use removal::remove_addresses;
 
 /// Questions from the control socket that wait for the driver.
 const COMMANDS_MAX: usize = 16;
-/// How long the removal of addresses may take when the driver is gone. 10 000 of them need some 3 s.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The ticket of that removal; the driver uses neither this number nor anything near it.
-const REMOVAL: u64 = u64::MAX - 1;
-
 /// Why the daemon did not start, or how it ended otherwise than by leaving gracefully.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -100,24 +97,6 @@ pub enum DaemonError {
         /// What became of the addresses.
         removal: Removal,
     },
-}
-
-/// What became of our addresses when the driver could not release them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// None is left.
-    Complete,
-    /// Some may still be on the machine.
-    Failed,
-}
-
-impl std::fmt::Display for Removal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Complete => "its addresses are removed",
-            Self::Failed => "ADDRESSES MAY BE LEFT on this machine, see `ip addr`",
-        })
-    }
 }
 
 /// Runs node `me` until a signal stops it and it has left the cluster. `guardian` is how its guardian is started.
@@ -364,49 +343,6 @@ async fn answer(request: Request, ask: mpsc::Sender<Command>) -> Reply {
                 return stopping();
             }
             answer.await.map_or_else(|_| stopping(), |status| Reply::Status(Box::new(status)))
-        }
-    }
-}
-
-/// Removes what our VIPs may have left on the machine. The worker at hand does it, after what it has begun; if it is
-/// the one that is broken, a new one does.
-async fn remove_addresses(addresses: FencedAddresses, config: AddressesConfig) -> Removal {
-    if removed_by(&addresses).await {
-        return Removal::Complete;
-    }
-    drop(addresses);
-    match NetlinkAddresses::start(config) {
-        Ok(fresh) if removed_by(&fresh).await => Removal::Complete,
-        Ok(_) => Removal::Failed,
-        Err(error) => {
-            error!(%error, "cannot remove our addresses");
-            Removal::Failed
-        }
-    }
-}
-
-async fn removed_by(addresses: &impl Addresses) -> bool {
-    let removal = async {
-        addresses.submit(Work { ticket: REMOVAL, action: Action::CleanUp });
-        loop {
-            if let AddressEvent::Done { ticket: REMOVAL, result } = addresses.next().await {
-                return result;
-            }
-        }
-    };
-    match timeout(REMOVAL_TIMEOUT, caught(removal)).await {
-        Ok(Ok(Ok(()))) => true,
-        Ok(Ok(Err(error))) => {
-            error!(%error, "cannot remove our addresses");
-            false
-        }
-        Ok(Err(message)) => {
-            error!(message, "the address worker is broken");
-            false
-        }
-        Err(_) => {
-            error!("the removal of our addresses takes too long");
-            false
         }
     }
 }
