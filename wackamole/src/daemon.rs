@@ -3,7 +3,7 @@
 //! One thread runs all of it but the kernel work on addresses, the writing of log lines and the supervision of the guardian.
 //! However the driver ends, no address stays behind: it releases them when it leaves gracefully, and if it does not come
 //! to that (a second signal, a panic) they are removed here before the process exits. The guardian, another process, does it
-//! if even that fails, and tells the peers.
+//! if even that fails or the kernel does not confirm a release in time, and tells the peers.
 
 mod fence_command;
 mod fenced;
@@ -32,7 +32,7 @@ use wackamole_protocol::vip::Vip;
 
 use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
-use crate::driver::{self, Command};
+use crate::driver::{self, Command, Left};
 use crate::env::{AddressError, Clock as _};
 use crate::guardian::{self, Farewell, Program};
 use crate::io::addresses::{
@@ -86,6 +86,11 @@ pub enum DaemonError {
     /// What an earlier daemon left behind cannot be removed.
     #[error("cannot remove the addresses that an earlier start left behind")]
     CleanUp(#[source] AddressError),
+    /// The kernel has not confirmed that every address is gone.
+    #[error(
+        "stopped before every release was confirmed: addresses may be on this machine still; its guardian goes on"
+    )]
+    NotReleased,
     /// A second signal came before the daemon had left.
     #[error("stopped by a second signal before having left the cluster; {0}")]
     Interrupted(Removal),
@@ -216,11 +221,11 @@ async fn serve(
         () = signals.until_second(leave) => None,
         () = control.serve(move |request| answer(request, ask.clone())) => None,
     };
+    if let (Some(Ok(Ok(_))), Some(recorder)) = (&ended, recorder) {
+        recorder.finish();
+    }
     match ended {
-        Some(Ok(Ok(()))) => {
-            if let Some(recorder) = recorder {
-                recorder.finish();
-            }
+        Some(Ok(Ok(Left { released: true }))) => {
             // The driver has released everything, so nothing but today's VIPs needs to be remembered.
             let noted = store.cleaned_up(&own).and_then(|()| store.promises_are(timeout));
             if let Err(error) = noted {
@@ -233,6 +238,8 @@ async fn serve(
             info!("wackamole stops");
             Ok(())
         }
+        // The gate, the guardian and the note of what may be left stay: the guardian removes it and tells the peers.
+        Some(Ok(Ok(Left { released: false }))) => Err(DaemonError::NotReleased),
         Some(Ok(Err(error))) => Err(DaemonError::CleanUp(error)),
         Some(Err(message)) => {
             error!(message, "internal error: removing our addresses");

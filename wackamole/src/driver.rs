@@ -23,7 +23,7 @@ use wackamole_protocol::time::Instant;
 use crate::env::{
     Action, AddressError, AddressEvent, Addresses, Clock, Network, Reach, Storage, Work,
 };
-pub use machines::{Effect, Input, Machines};
+pub use machines::{Effect, Input, Left, Machines};
 
 /// Datagrams taken in one turn before deadlines are looked at again.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -43,7 +43,7 @@ pub enum Command {
     ForcePrimary(oneshot::Sender<bool>),
 }
 
-/// Runs a node until it has left gracefully, which starts when `shutdown` is ready.
+/// Runs a node until it has left gracefully, which starts when `shutdown` is ready. Says whether everything is released.
 ///
 /// Leftovers of an earlier daemon are removed before the first heartbeat is sent. `observe` is told in order of every turn,
 /// input, effect and event. A local fault of the network is told there once per kind of error and does not end the run.
@@ -61,7 +61,7 @@ pub async fn run(
     commands: &mut mpsc::Receiver<Command>,
     observe: &mut impl FnMut(Instant, Observation<'_>),
     shutdown: impl Future<Output = ()>,
-) -> Result<(), AddressError> {
+) -> Result<Left, AddressError> {
     let meanwhile = clean_up(addresses).await?;
     let mut machines = Machines::new(node);
     for event in meanwhile {
@@ -78,8 +78,8 @@ pub async fn run(
         let left = machines.turn(now, &mut |effect| {
             carry_out(effect, now, network, addresses, storage, observe, &mut faults);
         });
-        if left {
-            return Ok(());
+        if let Some(left) = left {
+            return Ok(left);
         }
         observe(now, Observation::Rest);
         let deadline = machines.poll_timeout();

@@ -14,8 +14,8 @@ use wackamole::io::clock::boot_time;
 use wackamole_protocol::status::{Phase, Status};
 
 use crate::client::{Client, answer_every_datagram};
-use crate::guardian::{guardian_of, kill_with_guardian};
-use crate::kernel::{Kernel, Seen, cable, ours};
+use crate::guardian::{guardian_of, kill_with_guardian, wait_for_end};
+use crate::kernel::{Kernel, Seen, cable, foreign, ours};
 use crate::namespace::Namespace;
 
 /// Looks at something that shall come, 5 ms apart: together longer than anything takes here, even on a busy machine.
@@ -183,6 +183,29 @@ pub(crate) fn removes_its_addresses_at_once_at_a_second_signal() {
     let said =
         "stopped by a second signal before having left the cluster; its addresses are removed";
     assert!(log.contains(said), "{log}");
+}
+
+/// Without a gate the kernel answers for somebody else's copy of a VIP, so it does not count as released. The lease is longer than
+/// a daemon hands over and waits for its kernel, 8 s: otherwise its guardian kills it before.
+pub(crate) fn leaves_the_rest_to_its_guardian_when_it_cannot_release() {
+    alone(|kernel, place| {
+        let configuration = configuration().replace("400ms", "12s");
+        place.write("a", &configuration.replace("[safety]", "[safety]\nfence = \"none\""));
+        let mut daemon = place.start("a");
+        daemon.status_when(|status| held_by(status, "a") == 4);
+        kernel.add_address("eth0", "10.0.0.1/24");
+        let guardian = guardian_of(&daemon.process).unwrap();
+
+        daemon.signal(Signal::SIGTERM);
+
+        assert_eq!(daemon.end().code(), Some(1), "{}", daemon.log());
+        wait_for_end(guardian);
+        assert_eq!(vips(kernel), [foreign("10.0.0.1/24")]);
+        let log = daemon.log();
+        assert!(log.contains("stopped before every release was confirmed"), "{log}");
+        let said = "the daemon is gone: its addresses are removed and the peers are told";
+        assert!(log.contains(said) && !log.contains("wackamole stops"), "{log}");
+    });
 }
 
 /// Stopped together with its guardian, with its addresses on the interface, it can do nothing: the gate does.

@@ -127,6 +127,7 @@ fn main() -> ExitCode {
             removes_what_a_killed_one_left_even_if_its_vips_have_changed,
             keeps_a_second_one_out,
             removes_its_addresses_at_once_at_a_second_signal,
+            leaves_the_rest_to_its_guardian_when_it_cannot_release,
             falls_silent_when_it_is_stopped;
         guardian:
             cleans_up_after_a_killed_daemon_and_tells_the_peers,
