@@ -7,6 +7,7 @@
 
 mod fence_command;
 mod fenced;
+mod gate;
 mod recording;
 mod removal;
 
@@ -39,7 +40,7 @@ use crate::io::addresses::{
     self, AddressesConfig, Heartbeats, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
 };
 use crate::io::clock::{BootClock, wall_clock};
-use crate::io::gate::{self, Gate};
+use crate::io::gate::GateError;
 use crate::io::reach::EchoReach;
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
@@ -77,6 +78,11 @@ pub enum DaemonError {
     /// A former guardian is still at work, or may be.
     #[error(transparent)]
     FormerGuardian(#[from] guardian::LockError),
+    /// A gate that an earlier start left may stand.
+    #[error(
+        "cannot remove the gate that an earlier start may have left, which would keep VIPs silent"
+    )]
+    FormerGate(#[source] GateError),
     /// Nothing stands behind the daemon.
     #[error("cannot start a guardian, and holds nothing without one: {0}")]
     Guardian(#[from] guardian::StartError),
@@ -144,7 +150,7 @@ async fn serve(
     let control = ControlSocket::bind(config.control_socket())?;
     let network = listen(config, me)?;
     // Not before it is sure that no other daemon runs here: it is made anew, shut.
-    let gate = stand_gate(config, &may_hold);
+    let gate = gate::stand(config, &store, &may_hold)?;
     let mut may_clean_up = AddressesConfig::new(may_hold).with_fences(gate.clone());
     may_clean_up.segment = segment(config, me, &network);
     let netlink = NetlinkAddresses::start(may_clean_up.clone())?;
@@ -260,25 +266,6 @@ fn recall(node: &mut Node, votes: Option<Vec<u8>>) {
         && let Err(error) = node.recall(&votes)
     {
         warn!(%error, "this node has no vote until it is in a new primary view");
-    }
-}
-
-/// Makes the gate, if it is configured and this kernel can.
-fn stand_gate(config: &Config, vips: &BTreeSet<IpAddr>) -> Option<Gate> {
-    if !config.fence().gate {
-        return None;
-    }
-    match Gate::install(&gate::table_name(config.cluster()), vips.clone()) {
-        Ok(gate) => Some(gate),
-        Err(error) => {
-            let margin = config.safety().release_margin;
-            warn!(
-                %error,
-                "no gate (fence = \"nftables\"): that no two machines answer for a VIP rests on this kernel removing all addresses \
-                 within release_margin, {margin:?}, when the lease ends"
-            );
-            None
-        }
     }
 }
 

@@ -114,12 +114,22 @@ impl Gate {
     /// It governs `vips`: all addresses of configured VIPs, and those that an earlier start may have left.
     ///
     /// # Errors
-    /// [`GateError`]; an older gate of this name is as it was.
+    /// [`GateError`]; an older gate of this name may stand as it was.
     pub fn install(name: &str, vips: BTreeSet<IpAddr>) -> Result<Self, GateError> {
         let mut socket = GateSocket::open().map_err(GateError::new("open a netlink socket"))?;
         socket
             .commit(|batch| ruleset::install(batch, name, vips.iter()))
             .map_err(GateError::new("make the tables of the gate"))?;
+        Self::keep(name, vips, socket).inspect_err(|_| {
+            // Nobody would ever open it.
+            if let Err(error) = remove(name) {
+                tracing::error!(%error, "cannot remove a gate that is of no use");
+            }
+        })
+    }
+
+    /// Takes charge of tables that have just been made.
+    fn keep(name: &str, vips: BTreeSet<IpAddr>, mut socket: GateSocket) -> Result<Self, GateError> {
         let in_place = updates_in_place(&mut socket, name)
             .map_err(GateError::new("find out how a lease is renewed"))?;
         let table = Table { name: name.to_owned(), vips, content: Mutex::default(), in_place };

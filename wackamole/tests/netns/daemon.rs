@@ -250,6 +250,39 @@ pub(crate) fn falls_silent_when_it_is_stopped() {
     assert!((0..50).any(|_| answered()));
 }
 
+/// One that was killed with its guardian leaves a gate that is shut, under its cluster's name.
+pub(crate) fn is_not_silenced_by_the_gate_of_an_earlier_one() {
+    let (left, right) = cable();
+    let place = Place::new();
+    fs::create_dir(place.path("a")).unwrap();
+    let mac = left.enter(|| {
+        answer_every_datagram();
+        let kernel = Kernel::here();
+        kernel.add_address("eth0", &format!("{A}/16"));
+        kernel.mac("eth0")
+    });
+    let client = right.enter(Client::here);
+    // Its announcements pass any gate, and look like answers.
+    let answered =
+        || (0..100).any(|_| right.enter(|| client.answers("10.0.0.1", mac).contains("datagrams")));
+    let without_gate = configuration().replace("[safety]", "[safety]\nfence = \"none\"");
+    let renamed = configuration().replace("\"netns\"", "\"renamed\"");
+    for next in [without_gate, renamed] {
+        place.write("a", &configuration());
+        let mut killed = left.enter(|| place.start("a"));
+        killed.status_when(|status| held_by(status, "a") == 4);
+        left.enter(|| kill_with_guardian(&mut killed));
+
+        place.write("a", &next);
+        let mut daemon = left.enter(|| place.start("a"));
+        daemon.status_when(|status| held_by(status, "a") == 4);
+
+        assert!(answered(), "{}", daemon.log());
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.end().success(), "{}", daemon.log());
+    }
+}
+
 /// On a machine with one interface and no peer.
 pub(crate) fn alone(test: impl FnOnce(&Kernel, &Place) + Send) {
     Namespace::new().enter(|| {

@@ -128,7 +128,8 @@ fn main() -> ExitCode {
             keeps_a_second_one_out,
             removes_its_addresses_at_once_at_a_second_signal,
             leaves_the_rest_to_its_guardian_when_it_cannot_release,
-            falls_silent_when_it_is_stopped;
+            falls_silent_when_it_is_stopped,
+            is_not_silenced_by_the_gate_of_an_earlier_one;
         guardian:
             cleans_up_after_a_killed_daemon_and_tells_the_peers,
             cleans_up_a_thousand_vips_in_time,
