@@ -18,6 +18,7 @@ mod socket;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::libc;
@@ -99,6 +100,8 @@ struct Table {
     content: Mutex<Content>,
     /// The kernel updates the timeout of an element that is there (Linux 6.12).
     in_place: bool,
+    /// The number of the last renewal, counted from a random one.
+    renewal: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -117,10 +120,12 @@ impl Gate {
     /// [`GateError`]; an older gate of this name may stand as it was.
     pub fn install(name: &str, vips: BTreeSet<IpAddr>) -> Result<Self, GateError> {
         let mut socket = GateSocket::open().map_err(GateError::new("open a netlink socket"))?;
+        let renewal = getrandom::u32()
+            .map_err(|error| GateError::new("get a random number")(io::Error::other(error)))?;
         socket
-            .commit(|batch| ruleset::install(batch, name, vips.iter()))
+            .commit(|batch| ruleset::install(batch, name, vips.iter(), renewal))
             .map_err(GateError::new("make the tables of the gate"))?;
-        Self::keep(name, vips, socket).inspect_err(|_| {
+        Self::keep(name, vips, renewal, socket).inspect_err(|_| {
             // Nobody would ever open it.
             if let Err(error) = remove(name) {
                 tracing::error!(%error, "cannot remove a gate that is of no use");
@@ -129,10 +134,16 @@ impl Gate {
     }
 
     /// Takes charge of tables that have just been made.
-    fn keep(name: &str, vips: BTreeSet<IpAddr>, mut socket: GateSocket) -> Result<Self, GateError> {
+    fn keep(
+        name: &str,
+        vips: BTreeSet<IpAddr>,
+        renewal: u32,
+        mut socket: GateSocket,
+    ) -> Result<Self, GateError> {
         let in_place = updates_in_place(&mut socket, name)
             .map_err(GateError::new("find out how a lease is renewed"))?;
-        let table = Table { name: name.to_owned(), vips, content: Mutex::default(), in_place };
+        let (content, renewal) = (Mutex::default(), AtomicU32::new(renewal));
+        let table = Table { name: name.to_owned(), vips, content, in_place, renewal };
         let shared = Shared { table: Arc::new(table), mailbox: Arc::new(Mailbox::new()) };
         let keeper = Keeper {
             table: Arc::clone(&shared.table),
@@ -240,7 +251,8 @@ impl Table {
     }
 
     /// If the kernel has said that there is no such table or element, makes all again: `nft flush ruleset`, with which many
-    /// firewalls start, removes everybody's. Says whether it has; then there is no lease.
+    /// firewalls start, removes everybody's, and a ruleset that was saved while we ran brings back what was there then. Says whether
+    /// it has; then there is no lease.
     fn restored(
         &self,
         result: io::Result<()>,
@@ -251,10 +263,12 @@ impl Table {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !content.removed => {
                 tracing::warn!(
                     table = self.name,
-                    "somebody has removed the gate's tables, or what is in them; they are made again"
+                    "somebody has removed the gate's tables, or what is in them, or has brought back old ones; they are made \
+                     again"
                 );
+                let renewal = self.renewal.load(Ordering::Relaxed);
                 let result = socket.commit(|batch| {
-                    ruleset::install(batch, &self.name, self.vips.iter());
+                    ruleset::install(batch, &self.name, self.vips.iter(), renewal);
                     ruleset::open(batch, &self.name, content.open.iter());
                 });
                 (result.is_ok(), result)

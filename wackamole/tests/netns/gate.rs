@@ -240,6 +240,29 @@ pub(crate) fn comes_back_when_somebody_removes_it() {
     scene.silent(&["10.0.0.1"], "by the next shutting");
 }
 
+/// As after `nft list ruleset` at some time, and `flush ruleset` with that at another one: in one transaction there are tables of our
+/// name again, with what was open then.
+pub(crate) fn comes_back_when_somebody_restores_an_old_one() {
+    let scene = Scene::with(&["10.0.0.1/32", "10.0.0.2/32"]);
+    let vips = ["10.0.0.1", "10.0.0.2"];
+    let (gate, mut doors) = scene.gate(&vips);
+    doors.open(&set(&["10.0.0.1"])).unwrap();
+    gate.renew(Lease::Until(in_ms(60_000)));
+    settle();
+
+    let (_, mut old_doors) = scene.gate(&vips);
+    old_doors.open(&set(&["10.0.0.2"])).unwrap();
+    scene.silent(&vips, "now");
+    gate.renew(Lease::Until(in_ms(50_000)));
+    settle();
+
+    scene.answered(&["10.0.0.1"], "by the next renewal");
+    scene.silent(&["10.0.0.2"], "though it was open in the old one");
+    gate.renew(Lease::Until(in_ms(40_000)));
+    settle();
+    scene.answered(&["10.0.0.1"], "and after further ones");
+}
+
 /// A machine of the cluster is also a client of the VIPs that others hold.
 pub(crate) fn lets_the_machine_learn_who_holds_a_vip_now() {
     const BEFORE: [u8; 6] = [2, 0, 0, 0, 0, 1];

@@ -83,6 +83,7 @@ fn main() -> ExitCode {
             never_blinks_while_the_lease_is_renewed,
             shut_and_removed_by_anybody_at_any_time,
             comes_back_when_somebody_removes_it,
+            comes_back_when_somebody_restores_an_old_one,
             lets_the_machine_learn_who_holds_a_vip_now,
             opened_by_an_acquire_and_shut_by_a_release,
             keeps_a_foreign_copy_of_a_released_vip_silent,

@@ -2,6 +2,7 @@
 //! work nor for the opening and shutting of VIPs.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -138,10 +139,16 @@ impl Keeper {
     }
 
     fn commit(&mut self, milliseconds: Option<u64>) -> io::Result<()> {
-        let Table { name, in_place, .. } = &*self.table;
-        self.socket.commit(|batch| match milliseconds {
-            Some(milliseconds) => ruleset::lease(batch, name, milliseconds, *in_place),
-            None => ruleset::end_lease(batch, name),
-        })
+        let Table { name, in_place, renewal, .. } = &*self.table;
+        let before = renewal.load(Ordering::Relaxed);
+        self.socket.commit(|batch| {
+            ruleset::count_renewal(batch, name, before);
+            match milliseconds {
+                Some(milliseconds) => ruleset::lease(batch, name, milliseconds, *in_place),
+                None => ruleset::end_lease(batch, name),
+            }
+        })?;
+        renewal.store(before.wrapping_add(1), Ordering::Relaxed);
+        Ok(())
     }
 }
