@@ -29,11 +29,12 @@ use tracing::{error, info, warn};
 use wackamole_protocol::config::{ClusterKey, NodeDefinition, Partition};
 use wackamole_protocol::names::Names;
 use wackamole_protocol::node::Node;
+use wackamole_protocol::time::Instant;
 use wackamole_protocol::vip::Vip;
 
 use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
-use crate::driver::{self, Command, Left};
+use crate::driver::{self, Command, Forced, Left};
 use crate::env::{AddressError, Clock as _};
 use crate::guardian::{self, Farewell, Program};
 use crate::io::addresses::{
@@ -318,16 +319,23 @@ fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindE
 async fn answer(request: Request, ask: mpsc::Sender<Command>) -> Reply {
     let stopping = || Reply::Error("the daemon is stopping".into());
     match request {
-        Request::ForcePrimary => {
+        Request::ForcePrimary { until_us } => {
+            let until = Instant::after_origin(Duration::from_micros(until_us));
             let (reply, answer) = oneshot::channel();
-            if ask.send(Command::ForcePrimary(reply)).await.is_err() {
+            if ask.send(Command::ForcePrimary { until, reply }).await.is_err() {
                 return stopping();
             }
             match answer.await {
-                Ok(true) => Reply::Done,
-                Ok(false) => Reply::Error(
+                Ok(Forced::Done) => Reply::Done,
+                Ok(Forced::Meaningless) => Reply::Error(
                     "there is no primary view to be forced: `partition` is not \"quorum\"".into(),
                 ),
+                Ok(Forced::TooLate) => {
+                    warn!(
+                        "force-primary comes too late, and is not carried out: whoever asked has been told that it failed"
+                    );
+                    Reply::Error("this comes too late, and is not carried out; ask again".into())
+                }
                 Err(_) => stopping(),
             }
         }

@@ -39,8 +39,24 @@ const CLEAN_UP: u64 = u64::MAX;
 pub enum Command {
     /// A snapshot of what the node knows.
     Status(oneshot::Sender<Status>),
-    /// This node alone shall be the primary view. Answered with whether the partition policy knows of such.
-    ForcePrimary(oneshot::Sender<bool>),
+    /// This node alone shall be the primary view.
+    ForcePrimary {
+        /// Not from this instant on: whoever asks has been told by then that it is not done.
+        until: Instant,
+        /// What has come of it.
+        reply: oneshot::Sender<Forced>,
+    },
+}
+
+/// What has come of [`Command::ForcePrimary`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forced {
+    /// It is done.
+    Done,
+    /// The partition policy knows of no primary view.
+    Meaningless,
+    /// It is too late.
+    TooLate,
 }
 
 /// Runs a node until it has left gracefully, which starts when `shutdown` is ready. Says whether everything is released.
@@ -95,10 +111,8 @@ pub async fn run(
                     // Whoever asked may have gone.
                     let _ = reply.send(machines.status(clock.now()));
                 }
-                Some(Command::ForcePrimary(reply)) => {
-                    let now = clock.now();
-                    observe(now, Observation::Input(&Input::ForcePrimary));
-                    let _ = reply.send(machines.force_primary(now));
+                Some(Command::ForcePrimary { until, reply }) => {
+                    let _ = reply.send(force_primary(&mut machines, until, clock.now(), observe));
                 }
                 None => commands_open = false,
             },
@@ -129,6 +143,22 @@ pub async fn run(
                 receive(&mut machines, network, clock, &mut buffer, received, observe, &mut faults);
             }
         }
+    }
+}
+
+fn force_primary(
+    machines: &mut Machines,
+    until: Instant,
+    now: Instant,
+    observe: &mut impl FnMut(Instant, Observation<'_>),
+) -> Forced {
+    if now >= until {
+        return Forced::TooLate;
+    }
+    observe(now, Observation::Input(&Input::ForcePrimary));
+    match machines.force_primary(now) {
+        true => Forced::Done,
+        false => Forced::Meaningless,
     }
 }
 

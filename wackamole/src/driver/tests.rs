@@ -37,6 +37,8 @@ struct World {
     disk_fails: bool,
     /// The kernel does not answer to a release.
     releases_hang: bool,
+    /// An operator asks for this, at the start.
+    asked: RefCell<Option<Command>>,
     /// Datagrams are always there, and each takes so long.
     flood: Option<Duration>,
 }
@@ -54,6 +56,7 @@ impl World {
             records: RefCell::default(),
             disk_fails: false,
             releases_hang: false,
+            asked: RefCell::default(),
             flood: None,
         }
     }
@@ -63,7 +66,10 @@ impl World {
         let node = Node::new(config(nodes, partition), Incarnation::new(1, 1), self.now.get());
         let shutdown =
             poll_fn(|_| if self.now.get() >= self.end { Poll::Ready(()) } else { Poll::Pending });
-        let (_commands, mut commands) = mpsc::channel(1);
+        let (ask, mut commands) = mpsc::channel(1);
+        if let Some(command) = self.asked.take() {
+            ask.try_send(command).expect("there is room for it");
+        }
         let mut observe = |_: Instant, _: Observation<'_>| {};
         run(node, self, self, self, self, self, &mut commands, &mut observe, shutdown)
             .await
@@ -247,6 +253,20 @@ async fn who_leaves_without_having_released_says_so_and_the_fences_go_on() {
     assert!(!left.released);
     assert!(world.calls.borrow().iter().any(|(_, call)| *call == Call::Release), "it has tried");
     assert!(matches!(world.lease(), Lease::Until(_)), "{:?}", world.lease());
+}
+
+#[tokio::test]
+async fn a_command_is_not_carried_out_after_whoever_gave_it_was_told_that_it_failed() {
+    for (until, forced) in [(ms(1_000), Forced::TooLate), (ms(1_001), Forced::Done)] {
+        let (reply, mut answer) = oneshot::channel();
+        let until = Instant::ORIGIN + until;
+        let world = World::new();
+        world.asked.replace(Some(Command::ForcePrimary { until, reply }));
+        world.run(&["a", "b"], Partition::Quorum).await;
+
+        assert_eq!(answer.try_recv(), Ok(forced));
+        assert_eq!(world.acquired(), forced == Forced::Done, "{forced:?}");
+    }
 }
 
 #[tokio::test]

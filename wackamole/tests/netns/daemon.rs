@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use wackamole::control::Client as ControlClient;
+use wackamole::control::{Client as ControlClient, ClientError};
 use wackamole::io::clock::boot_time;
 use wackamole_protocol::status::{Phase, Status};
 
@@ -103,6 +103,31 @@ pub(crate) fn asks_what_must_be_reached_and_keeps_its_vips_when_that_is_silent()
             "{log}"
         );
         assert_eq!(log.matches(" WARN none of must_reach answers").count(), 1, "{log}");
+    });
+}
+
+pub(crate) fn does_not_do_late_what_an_operator_was_told_has_failed() {
+    alone(|kernel, place| {
+        place.write("a", &configuration().replace("\"component\"", "\"quorum\""));
+        let mut daemon = place.start("a");
+        daemon.status_when(|status| !status.safety.primary);
+        let force = || {
+            ControlClient::connect(&place.path("a/control.sock"))
+                .and_then(|mut client| client.force_primary())
+        };
+        daemon.signal(Signal::SIGSTOP);
+        let late = force();
+        assert!(matches!(late, Err(ClientError::NotDone { .. })), "{late:?}");
+
+        daemon.signal(Signal::SIGCONT);
+
+        daemon.log_when("force-primary comes too late, and is not carried out");
+        daemon.status_when(|status| !status.safety.primary);
+        assert_eq!(vips(kernel), []);
+        force().unwrap();
+        daemon.status_when(|status| status.safety.primary && held_by(status, "a") == 4);
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.end().success(), "{}", daemon.log());
     });
 }
 

@@ -125,6 +125,7 @@ fn main() -> ExitCode {
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,
             asks_what_must_be_reached_and_keeps_its_vips_when_that_is_silent,
+            does_not_do_late_what_an_operator_was_told_has_failed,
             removes_what_a_killed_one_left_even_if_its_vips_have_changed,
             keeps_a_second_one_out,
             removes_its_addresses_at_once_at_a_second_signal,
