@@ -153,8 +153,9 @@ impl Machine {
     pub fn force_primary(&self) {
         if let Some(commands) = &*self.commands.borrow() {
             let (reply, _) = oneshot::channel();
+            let until = wackamole_protocol::time::Instant::FAR_FUTURE; // this operator waits
             // A daemon that has not answered the last command yet gets no other, as on its socket.
-            let _ = commands.try_send(Command::ForcePrimary(reply));
+            let _ = commands.try_send(Command::ForcePrimary { until, reply });
         }
     }
 

@@ -3,11 +3,13 @@
 //! One thread runs all of it but the kernel work on addresses, the writing of log lines and the supervision of the guardian.
 //! However the driver ends, no address stays behind: it releases them when it leaves gracefully, and if it does not come
 //! to that (a second signal, a panic) they are removed here before the process exits. The guardian, another process, does it
-//! if even that fails, and tells the peers.
+//! if even that fails or the kernel does not confirm a release in time, and tells the peers.
 
 mod fence_command;
 mod fenced;
+mod gate;
 mod recording;
+mod removal;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -23,23 +25,23 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 use wackamole_protocol::config::{ClusterKey, NodeDefinition, Partition};
 use wackamole_protocol::names::Names;
 use wackamole_protocol::node::Node;
+use wackamole_protocol::time::Instant;
 use wackamole_protocol::vip::Vip;
 
 use crate::config::Config;
 use crate::control::{self, ControlSocket, Reply, Request};
-use crate::driver::{self, Command};
-use crate::env::{Action, AddressError, AddressEvent, Addresses, Clock as _, Work};
+use crate::driver::{self, Command, Forced, Left};
+use crate::env::{AddressError, Clock as _};
 use crate::guardian::{self, Farewell, Program};
 use crate::io::addresses::{
     self, AddressesConfig, Heartbeats, LifeConfig, NetlinkAddresses, SegmentConfig, StartError,
 };
 use crate::io::clock::{BootClock, wall_clock};
-use crate::io::gate::{self, Gate};
+use crate::io::gate::GateError;
 use crate::io::reach::EchoReach;
 use crate::io::records::RecordWriter;
 use crate::io::store::{StateDirectory, StoreError};
@@ -48,14 +50,11 @@ use crate::record::Header;
 use crate::telemetry::Telemetry;
 use fenced::{FencedAddresses, Support};
 pub use recording::Recording;
+pub use removal::Removal;
+use removal::remove_addresses;
 
 /// Questions from the control socket that wait for the driver.
 const COMMANDS_MAX: usize = 16;
-/// How long the removal of addresses may take when the driver is gone. 10 000 of them need some 3 s.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The ticket of that removal; the driver uses neither this number nor anything near it.
-const REMOVAL: u64 = u64::MAX - 1;
-
 /// Why the daemon did not start, or how it ended otherwise than by leaving gracefully.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -80,6 +79,11 @@ pub enum DaemonError {
     /// A former guardian is still at work, or may be.
     #[error(transparent)]
     FormerGuardian(#[from] guardian::LockError),
+    /// A gate that an earlier start left may stand.
+    #[error(
+        "cannot remove the gate that an earlier start may have left, which would keep VIPs silent"
+    )]
+    FormerGate(#[source] GateError),
     /// Nothing stands behind the daemon.
     #[error("cannot start a guardian, and holds nothing without one: {0}")]
     Guardian(#[from] guardian::StartError),
@@ -89,6 +93,11 @@ pub enum DaemonError {
     /// What an earlier daemon left behind cannot be removed.
     #[error("cannot remove the addresses that an earlier start left behind")]
     CleanUp(#[source] AddressError),
+    /// The kernel has not confirmed that every address is gone.
+    #[error(
+        "stopped before every release was confirmed: addresses may be on this machine still; its guardian goes on"
+    )]
+    NotReleased,
     /// A second signal came before the daemon had left.
     #[error("stopped by a second signal before having left the cluster; {0}")]
     Interrupted(Removal),
@@ -100,24 +109,6 @@ pub enum DaemonError {
         /// What became of the addresses.
         removal: Removal,
     },
-}
-
-/// What became of our addresses when the driver could not release them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// None is left.
-    Complete,
-    /// Some may still be on the machine.
-    Failed,
-}
-
-impl std::fmt::Display for Removal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Complete => "its addresses are removed",
-            Self::Failed => "ADDRESSES MAY BE LEFT on this machine, see `ip addr`",
-        })
-    }
 }
 
 /// Runs node `me` until a signal stops it and it has left the cluster. `guardian` is how its guardian is started.
@@ -160,7 +151,7 @@ async fn serve(
     let control = ControlSocket::bind(config.control_socket())?;
     let network = listen(config, me)?;
     // Not before it is sure that no other daemon runs here: it is made anew, shut.
-    let gate = stand_gate(config, &may_hold);
+    let gate = gate::stand(config, &store, &may_hold)?;
     let mut may_clean_up = AddressesConfig::new(may_hold).with_fences(gate.clone());
     may_clean_up.segment = segment(config, me, &network);
     let netlink = NetlinkAddresses::start(may_clean_up.clone())?;
@@ -237,11 +228,11 @@ async fn serve(
         () = signals.until_second(leave) => None,
         () = control.serve(move |request| answer(request, ask.clone())) => None,
     };
+    if let (Some(Ok(Ok(_))), Some(recorder)) = (&ended, recorder) {
+        recorder.finish();
+    }
     match ended {
-        Some(Ok(Ok(()))) => {
-            if let Some(recorder) = recorder {
-                recorder.finish();
-            }
+        Some(Ok(Ok(Left { released: true }))) => {
             // The driver has released everything, so nothing but today's VIPs needs to be remembered.
             let noted = store.cleaned_up(&own).and_then(|()| store.promises_are(timeout));
             if let Err(error) = noted {
@@ -254,6 +245,8 @@ async fn serve(
             info!("wackamole stops");
             Ok(())
         }
+        // The gate, the guardian and the note of what may be left stay: the guardian removes it and tells the peers.
+        Some(Ok(Ok(Left { released: false }))) => Err(DaemonError::NotReleased),
         Some(Ok(Err(error))) => Err(DaemonError::CleanUp(error)),
         Some(Err(message)) => {
             error!(message, "internal error: removing our addresses");
@@ -274,25 +267,6 @@ fn recall(node: &mut Node, votes: Option<Vec<u8>>) {
         && let Err(error) = node.recall(&votes)
     {
         warn!(%error, "this node has no vote until it is in a new primary view");
-    }
-}
-
-/// Makes the gate, if it is configured and this kernel can.
-fn stand_gate(config: &Config, vips: &BTreeSet<IpAddr>) -> Option<Gate> {
-    if !config.fence().gate {
-        return None;
-    }
-    match Gate::install(&gate::table_name(config.cluster()), vips.clone()) {
-        Ok(gate) => Some(gate),
-        Err(error) => {
-            let margin = config.safety().release_margin;
-            warn!(
-                %error,
-                "no gate (fence = \"nftables\"): that no two machines answer for a VIP rests on this kernel removing all addresses \
-                 within release_margin, {margin:?}, when the lease ends"
-            );
-            None
-        }
     }
 }
 
@@ -345,16 +319,23 @@ fn listen(config: &Config, me: &NodeDefinition) -> Result<UdpNetwork, udp::BindE
 async fn answer(request: Request, ask: mpsc::Sender<Command>) -> Reply {
     let stopping = || Reply::Error("the daemon is stopping".into());
     match request {
-        Request::ForcePrimary => {
+        Request::ForcePrimary { until_us } => {
+            let until = Instant::after_origin(Duration::from_micros(until_us));
             let (reply, answer) = oneshot::channel();
-            if ask.send(Command::ForcePrimary(reply)).await.is_err() {
+            if ask.send(Command::ForcePrimary { until, reply }).await.is_err() {
                 return stopping();
             }
             match answer.await {
-                Ok(true) => Reply::Done,
-                Ok(false) => Reply::Error(
+                Ok(Forced::Done) => Reply::Done,
+                Ok(Forced::Meaningless) => Reply::Error(
                     "there is no primary view to be forced: `partition` is not \"quorum\"".into(),
                 ),
+                Ok(Forced::TooLate) => {
+                    warn!(
+                        "force-primary comes too late, and is not carried out: whoever asked has been told that it failed"
+                    );
+                    Reply::Error("this comes too late, and is not carried out; ask again".into())
+                }
                 Err(_) => stopping(),
             }
         }
@@ -364,49 +345,6 @@ async fn answer(request: Request, ask: mpsc::Sender<Command>) -> Reply {
                 return stopping();
             }
             answer.await.map_or_else(|_| stopping(), |status| Reply::Status(Box::new(status)))
-        }
-    }
-}
-
-/// Removes what our VIPs may have left on the machine. The worker at hand does it, after what it has begun; if it is
-/// the one that is broken, a new one does.
-async fn remove_addresses(addresses: FencedAddresses, config: AddressesConfig) -> Removal {
-    if removed_by(&addresses).await {
-        return Removal::Complete;
-    }
-    drop(addresses);
-    match NetlinkAddresses::start(config) {
-        Ok(fresh) if removed_by(&fresh).await => Removal::Complete,
-        Ok(_) => Removal::Failed,
-        Err(error) => {
-            error!(%error, "cannot remove our addresses");
-            Removal::Failed
-        }
-    }
-}
-
-async fn removed_by(addresses: &impl Addresses) -> bool {
-    let removal = async {
-        addresses.submit(Work { ticket: REMOVAL, action: Action::CleanUp });
-        loop {
-            if let AddressEvent::Done { ticket: REMOVAL, result } = addresses.next().await {
-                return result;
-            }
-        }
-    };
-    match timeout(REMOVAL_TIMEOUT, caught(removal)).await {
-        Ok(Ok(Ok(()))) => true,
-        Ok(Ok(Err(error))) => {
-            error!(%error, "cannot remove our addresses");
-            false
-        }
-        Ok(Err(message)) => {
-            error!(message, "the address worker is broken");
-            false
-        }
-        Err(_) => {
-            error!("the removal of our addresses takes too long");
-            false
         }
     }
 }

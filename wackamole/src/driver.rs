@@ -23,7 +23,7 @@ use wackamole_protocol::time::Instant;
 use crate::env::{
     Action, AddressError, AddressEvent, Addresses, Clock, Network, Reach, Storage, Work,
 };
-pub use machines::{Effect, Input, Machines};
+pub use machines::{Effect, Input, Left, Machines};
 
 /// Datagrams taken in one turn before deadlines are looked at again.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -39,11 +39,27 @@ const CLEAN_UP: u64 = u64::MAX;
 pub enum Command {
     /// A snapshot of what the node knows.
     Status(oneshot::Sender<Status>),
-    /// This node alone shall be the primary view. Answered with whether the partition policy knows of such.
-    ForcePrimary(oneshot::Sender<bool>),
+    /// This node alone shall be the primary view.
+    ForcePrimary {
+        /// Not from this instant on: whoever asks has been told by then that it is not done.
+        until: Instant,
+        /// What has come of it.
+        reply: oneshot::Sender<Forced>,
+    },
 }
 
-/// Runs a node until it has left gracefully, which starts when `shutdown` is ready.
+/// What has come of [`Command::ForcePrimary`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forced {
+    /// It is done.
+    Done,
+    /// The partition policy knows of no primary view.
+    Meaningless,
+    /// It is too late.
+    TooLate,
+}
+
+/// Runs a node until it has left gracefully, which starts when `shutdown` is ready. Says whether everything is released.
 ///
 /// Leftovers of an earlier daemon are removed before the first heartbeat is sent. `observe` is told in order of every turn,
 /// input, effect and event. A local fault of the network is told there once per kind of error and does not end the run.
@@ -61,7 +77,7 @@ pub async fn run(
     commands: &mut mpsc::Receiver<Command>,
     observe: &mut impl FnMut(Instant, Observation<'_>),
     shutdown: impl Future<Output = ()>,
-) -> Result<(), AddressError> {
+) -> Result<Left, AddressError> {
     let meanwhile = clean_up(addresses).await?;
     let mut machines = Machines::new(node);
     for event in meanwhile {
@@ -78,8 +94,8 @@ pub async fn run(
         let left = machines.turn(now, &mut |effect| {
             carry_out(effect, now, network, addresses, storage, observe, &mut faults);
         });
-        if left {
-            return Ok(());
+        if let Some(left) = left {
+            return Ok(left);
         }
         observe(now, Observation::Rest);
         let deadline = machines.poll_timeout();
@@ -95,10 +111,8 @@ pub async fn run(
                     // Whoever asked may have gone.
                     let _ = reply.send(machines.status(clock.now()));
                 }
-                Some(Command::ForcePrimary(reply)) => {
-                    let now = clock.now();
-                    observe(now, Observation::Input(&Input::ForcePrimary));
-                    let _ = reply.send(machines.force_primary(now));
+                Some(Command::ForcePrimary { until, reply }) => {
+                    let _ = reply.send(force_primary(&mut machines, until, clock.now(), observe));
                 }
                 None => commands_open = false,
             },
@@ -129,6 +143,22 @@ pub async fn run(
                 receive(&mut machines, network, clock, &mut buffer, received, observe, &mut faults);
             }
         }
+    }
+}
+
+fn force_primary(
+    machines: &mut Machines,
+    until: Instant,
+    now: Instant,
+    observe: &mut impl FnMut(Instant, Observation<'_>),
+) -> Forced {
+    if now >= until {
+        return Forced::TooLate;
+    }
+    observe(now, Observation::Input(&Input::ForcePrimary));
+    match machines.force_primary(now) {
+        true => Forced::Done,
+        false => Forced::Meaningless,
     }
 }
 

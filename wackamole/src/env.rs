@@ -113,7 +113,8 @@ pub struct Work {
 pub enum Action {
     /// Remove the addresses that an earlier daemon of ours left behind, and nothing else.
     CleanUp,
-    /// Put all addresses of the VIP on their interfaces. All or nothing: if one fails, none stays.
+    /// Put all addresses of the VIP on their interfaces. All or nothing: if one fails, none stays, nor one that was there
+    /// before.
     Acquire(Arc<Vip>),
     /// Take all addresses of the VIP away.
     Release(Arc<Vip>),
@@ -167,8 +168,9 @@ pub enum AddressEvent {
     },
 }
 
-/// Why address work failed. After a failed acquire nothing of the VIP is left on the machine, except with
-/// [`AddressError::Conflict`], where somebody else's address was there before and stays.
+/// Why address work failed. After a failed acquire nothing of ours of the VIP is left on the machine, unless removing it has
+/// failed as well, which [`AddressError::Other`] says. With [`AddressError::Conflict`] somebody else's address was there
+/// before and stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AddressError {
     /// There is no such interface.

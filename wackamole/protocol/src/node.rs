@@ -63,8 +63,12 @@ pub enum Output {
     },
     /// Something worth logging, counting or checking.
     Event(Event),
-    /// The node has left: everything is released and the peers are told. Nothing follows.
-    Left,
+    /// The node has left. Nothing follows.
+    Left {
+        /// Every release is confirmed, and the peers are told so. If not they are told nothing: they wait until this node's lease
+        /// has surely ended.
+        released: bool,
+    },
 }
 
 /// How far a graceful departure has come.
@@ -301,6 +305,7 @@ impl Node {
                 || now >= until)
         {
             self.departure = Departure::Done;
+            let released = self.agent.is_empty();
             if self.agent.is_empty() {
                 self.group.leave();
             } else {
@@ -310,7 +315,7 @@ impl Node {
                 self.handle_group(output, now);
             }
             self.outputs.push_back(Output::Event(Event::Left));
-            self.outputs.push_back(Output::Left);
+            self.outputs.push_back(Output::Left { released });
         }
         false
     }

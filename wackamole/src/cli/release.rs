@@ -12,7 +12,7 @@ use super::{Failure, count, print};
 use crate::config::Config;
 use crate::guardian;
 use crate::io::gate;
-use crate::io::store::{StateDirectory, StoreError, stored_addresses};
+use crate::io::store::{StateDirectory, StoreError, stored_addresses, stored_gate};
 
 /// What was done, for programs.
 #[derive(Debug, Serialize)]
@@ -54,6 +54,9 @@ pub(super) fn run(arguments: &ReleaseArguments) -> Result<(), Failure> {
     let released = guardian::fences::release(Some(&gate), &may).map_err(anyhow::Error::from)?;
     if !forced {
         guardian::fences::clear_away(Some(&gate));
+        // The cluster may have had another name.
+        let former = stored_gate(directory).map_err(anyhow::Error::from)?;
+        guardian::fences::clear_away(former.filter(|former| *former != gate).as_deref());
     }
     if let Some(store) = store {
         store.cleaned_up(&own).map_err(anyhow::Error::from)?;

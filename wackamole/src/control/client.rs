@@ -8,9 +8,12 @@ use std::time::Duration;
 use wackamole_protocol::status::Status;
 
 use super::{Reply, Request};
+use crate::io::clock::boot_time;
 
 /// A daemon that does not answer within this hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A command may be carried out for so long after it was given. What is left of the patience is for the answer.
+const COMMAND_MAX: Duration = Duration::from_secs(4);
 /// A status of 65 536 VIPs has some 20 MB.
 const REPLY_BYTES_MAX: u64 = 256 << 20;
 
@@ -32,6 +35,16 @@ pub enum ClientError {
     /// The daemon does not answer in time.
     #[error("the daemon on {} has not answered for {} s: it is stopped, or very busy", path.display(), PATIENCE.as_secs())]
     Silent {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The daemon does not answer to a command in time.
+    #[error(
+        "the daemon on {} has not answered for {} s, and will not do it any more: it is stopped, or very busy; see `wackamole \
+         status` when it answers",
+        path.display(), PATIENCE.as_secs()
+    )]
+    NotDone {
         /// The socket.
         path: PathBuf,
     },
@@ -95,13 +108,8 @@ impl Client {
     /// The daemon does not answer, or not with a status.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         let path = self.path.clone();
-        let line = self.ask(Request::Status).map_err(|source| match source.kind() {
-            // What the socket's timeouts make of a read and of a write (socket(7), SO_RCVTIMEO).
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                ClientError::Silent { path: path.clone() }
-            }
-            _ => ClientError::Broken { path: path.clone(), source },
-        })?;
+        let silent = ClientError::Silent { path: path.clone() };
+        let line = self.ask(Request::Status, silent)?;
         match serde_json::from_slice(&line) {
             Ok(Reply::Status(status)) => Ok(*status),
             Ok(Reply::Error(sentence)) => Err(ClientError::Refused(sentence)),
@@ -116,9 +124,10 @@ impl Client {
     /// The daemon does not answer, or refuses.
     pub fn force_primary(&mut self) -> Result<(), ClientError> {
         let path = self.path.clone();
-        let line = self
-            .ask(Request::ForcePrimary)
-            .map_err(|source| ClientError::Broken { path: path.clone(), source })?;
+        let until = boot_time() + COMMAND_MAX;
+        let until_us = u64::try_from(until.since_origin().as_micros()).unwrap_or(u64::MAX);
+        let silent = ClientError::NotDone { path: path.clone() };
+        let line = self.ask(Request::ForcePrimary { until_us }, silent)?;
         match serde_json::from_slice(&line) {
             Ok(Reply::Done) => Ok(()),
             Ok(Reply::Error(sentence)) => Err(ClientError::Refused(sentence)),
@@ -127,7 +136,16 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, request: Request) -> io::Result<Vec<u8>> {
+    /// Asks, and waits for one line. `silent` is for a daemon that says nothing in time.
+    fn ask(&mut self, request: Request, silent: ClientError) -> Result<Vec<u8>, ClientError> {
+        self.exchange(request).map_err(|source| match source.kind() {
+            // What the socket's timeouts make of a read and of a write (socket(7), SO_RCVTIMEO).
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => silent,
+            _ => ClientError::Broken { path: self.path.clone(), source },
+        })
+    }
+
+    fn exchange(&mut self, request: Request) -> io::Result<Vec<u8>> {
         let mut question = serde_json::to_vec(&request)?;
         question.push(b'\n');
         self.stream.get_mut().write_all(&question)?;

@@ -1,6 +1,7 @@
 //! Asking a running daemon: newline-delimited JSON over a unix socket, one line for a request, one line for the reply.
 //!
-//! `{"request":"status"}` is answered by `{"status":{…}}` (see [`Status`]) and anything else by `{"error":"…"}`. Only the
+//! `{"request":"status"}` is answered by `{"status":{…}}` (see [`Status`]), a command by `"done"`, and anything else by
+//! `{"error":"…"}`. Only the
 //! user that runs the daemon can connect. A client that does not read is dropped; the daemon's own work never waits.
 
 mod client;
@@ -12,14 +13,18 @@ use wackamole_protocol::status::Status;
 pub use client::{Client, ClientError};
 pub use server::{BindError, ControlSocket};
 
-/// What can be asked.
+/// What can be asked. A command says until when it may be carried out: one that waited in a daemon that was stopped must not be, when
+/// its operator has been told that it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// What the node knows of the cluster.
     Status,
     /// This node alone shall be the primary view, whatever others may be doing.
-    ForcePrimary,
+    ForcePrimary {
+        /// Not from this instant on, in microseconds of CLOCK_BOOTTIME: whoever has asked has been told by then that it is not done.
+        until_us: u64,
+    },
 }
 
 /// What is answered.

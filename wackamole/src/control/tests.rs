@@ -7,12 +7,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use wackamole_protocol::status::{Phase, SafetyStatus};
 
 use super::*;
+use crate::io::clock::boot_time;
 
 #[test]
 fn a_status_arrives_as_it_was_sent_as_often_as_it_is_asked() {
@@ -155,6 +157,31 @@ fn a_client_says_why_it_cannot_ask() {
     assert!(matches!(absent, Err(ClientError::NotRunning { .. })), "{absent:?}");
     assert!(matches!(strange, Err(ClientError::Incomprehensible { .. })), "{strange:?}");
     assert!(matches!(gone, Err(ClientError::Broken { .. })), "{gone:?}");
+}
+
+#[test]
+fn a_command_says_until_when_it_may_be_carried_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let before = boot_time();
+    let daemon = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        stream.get_mut().write_all(b"\"done\"\n").unwrap();
+        line
+    });
+
+    Client::connect(&path).unwrap().force_primary().unwrap();
+
+    let request = serde_json::from_str(&daemon.join().unwrap()).unwrap();
+    let Request::ForcePrimary { until_us } = request else { panic!("{request:?}") };
+    let [least, most] = [before, boot_time()].map(|at| at.since_origin() + Duration::from_secs(4));
+    let until = Duration::from_micros(until_us + 1);
+    assert!(least <= until && until <= most + Duration::from_micros(1), "{until:?}");
+    let without = serde_json::from_str::<Request>("{\"request\":\"force-primary\"}");
+    assert!(without.unwrap_err().to_string().contains("until_us"));
 }
 
 /// A server on a thread of its own, as in the daemon on a current-thread runtime.

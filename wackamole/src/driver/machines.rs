@@ -61,6 +61,14 @@ pub enum Effect {
     Event(Event),
 }
 
+/// A node has left its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The kernel has confirmed every release, and the peers know. If not, addresses may be on this machine, and the fences must
+    /// go on.
+    pub released: bool,
+}
+
 /// A node and its reconciler.
 pub struct Machines {
     node: Node,
@@ -93,9 +101,9 @@ impl Machines {
         self.node.force_primary(now)
     }
 
-    /// Does what is due, and has `act` carry out what all inputs since the last turn have led to. Returns whether the node
-    /// has left; nothing may follow.
-    pub fn turn(&mut self, now: Instant, act: &mut impl FnMut(Effect)) -> bool {
+    /// Does what is due, and has `act` carry out what all inputs since the last turn have led to. Once the node has left
+    /// nothing may follow.
+    pub fn turn(&mut self, now: Instant, act: &mut impl FnMut(Effect)) -> Option<Left> {
         if self.node.poll_timeout().at <= now {
             self.node.handle_timeout(now);
         }
@@ -104,12 +112,13 @@ impl Machines {
         }
         // The fences stand before anything is acquired under them.
         self.renew(act);
-        if self.execute(now, act) {
-            act(Effect::Renew(Lease::None));
-            return true;
+        let left = self.execute(now, act);
+        match left {
+            Some(Left { released: true }) => act(Effect::Renew(Lease::None)),
+            Some(Left { released: false }) => {}
+            None => self.renew(act),
         }
-        self.renew(act);
-        false
+        left
     }
 
     /// When the next turn is due.
@@ -141,8 +150,8 @@ impl Machines {
         }
     }
 
-    /// Carries out what the machines want. Returns whether the node has left.
-    fn execute(&mut self, now: Instant, act: &mut impl FnMut(Effect)) -> bool {
+    /// Carries out what the machines want, until the node has left.
+    fn execute(&mut self, now: Instant, act: &mut impl FnMut(Effect)) -> Option<Left> {
         let Self { node, reconciler, .. } = self;
         loop {
             while let Some(output) = node.poll_output() {
@@ -157,16 +166,14 @@ impl Machines {
                     Output::Save { ticket, record } => act(Effect::Save { ticket, record }),
                     Output::Announce { vips } => reconciler.announce_again(&vips, now),
                     Output::Event(event) => act(Effect::Event(event)),
-                    Output::Left => return true,
+                    Output::Left { released } => return Some(Left { released }),
                 }
             }
             while let Some(work) = reconciler.poll_work() {
                 act(Effect::Submit(work));
             }
             let mut outcomes = std::iter::from_fn(|| reconciler.poll_outcome()).peekable();
-            if outcomes.peek().is_none() {
-                return false;
-            }
+            outcomes.peek()?;
             node.handle_addresses(outcomes, now);
         }
     }

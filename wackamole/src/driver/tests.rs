@@ -35,6 +35,10 @@ struct World {
     done: RefCell<VecDeque<u64>>,
     records: RefCell<VecDeque<u64>>,
     disk_fails: bool,
+    /// The kernel does not answer to a release.
+    releases_hang: bool,
+    /// An operator asks for this, at the start.
+    asked: RefCell<Option<Command>>,
     /// Datagrams are always there, and each takes so long.
     flood: Option<Duration>,
 }
@@ -51,20 +55,25 @@ impl World {
             done: RefCell::default(),
             records: RefCell::default(),
             disk_fails: false,
+            releases_hang: false,
+            asked: RefCell::default(),
             flood: None,
         }
     }
 
     /// Runs a node until it is told to stop, and has. Time passes only while nothing is to be done.
-    async fn run(&self, nodes: &[&str], partition: Partition) {
+    async fn run(&self, nodes: &[&str], partition: Partition) -> Left {
         let node = Node::new(config(nodes, partition), Incarnation::new(1, 1), self.now.get());
         let shutdown =
             poll_fn(|_| if self.now.get() >= self.end { Poll::Ready(()) } else { Poll::Pending });
-        let (_commands, mut commands) = mpsc::channel(1);
+        let (ask, mut commands) = mpsc::channel(1);
+        if let Some(command) = self.asked.take() {
+            ask.try_send(command).expect("there is room for it");
+        }
         let mut observe = |_: Instant, _: Observation<'_>| {};
         run(node, self, self, self, self, self, &mut commands, &mut observe, shutdown)
             .await
-            .expect("the clean-up succeeds");
+            .expect("the clean-up succeeds")
     }
 
     fn lease(&self) -> Lease {
@@ -142,7 +151,12 @@ impl Addresses for World {
                 assert!(matches!(lease, Lease::Until(end) if end > self.now.get()), "{lease:?}");
                 self.call(Call::Acquire);
             }
-            Action::Release(_) => self.call(Call::Release),
+            Action::Release(_) => {
+                self.call(Call::Release);
+                if self.releases_hang {
+                    return;
+                }
+            }
             Action::CleanUp | Action::Announce(_) | Action::Probe(_) | Action::FenceNode(_) => {}
         }
         self.done.borrow_mut().push_back(work.ticket);
@@ -221,7 +235,7 @@ fn config(nodes: &[&str], partition: Partition) -> NodeConfig {
 #[tokio::test]
 async fn the_fences_know_the_lease_before_anything_is_acquired_and_as_long_as_it_is_there() {
     let world = World::new();
-    world.run(&["a"], Partition::Component).await;
+    assert!(world.run(&["a"], Partition::Component).await.released);
 
     let calls = world.calls.take();
     let position = |call: Call| calls.iter().position(|&(_, c)| c == call).expect("it was asked");
@@ -229,6 +243,30 @@ async fn the_fences_know_the_lease_before_anything_is_acquired_and_as_long_as_it
     let renewals = held.iter().filter(|(_, call)| matches!(call, Call::Renew(_))).count();
     assert!(renewals >= 20, "{renewals} times in three seconds");
     assert_eq!(calls.last().expect("calls").1, Call::Renew(Lease::None));
+}
+
+#[tokio::test]
+async fn who_leaves_without_having_released_says_so_and_the_fences_go_on() {
+    let world = World { releases_hang: true, ..World::new() };
+    let left = world.run(&["a"], Partition::Component).await;
+
+    assert!(!left.released);
+    assert!(world.calls.borrow().iter().any(|(_, call)| *call == Call::Release), "it has tried");
+    assert!(matches!(world.lease(), Lease::Until(_)), "{:?}", world.lease());
+}
+
+#[tokio::test]
+async fn a_command_is_not_carried_out_after_whoever_gave_it_was_told_that_it_failed() {
+    for (until, forced) in [(ms(1_000), Forced::TooLate), (ms(1_001), Forced::Done)] {
+        let (reply, mut answer) = oneshot::channel();
+        let until = Instant::ORIGIN + until;
+        let world = World::new();
+        world.asked.replace(Some(Command::ForcePrimary { until, reply }));
+        world.run(&["a", "b"], Partition::Quorum).await;
+
+        assert_eq!(answer.try_recv(), Ok(forced));
+        assert_eq!(world.acquired(), forced == Forced::Done, "{forced:?}");
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod socket;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::libc;
@@ -99,6 +100,8 @@ struct Table {
     content: Mutex<Content>,
     /// The kernel updates the timeout of an element that is there (Linux 6.12).
     in_place: bool,
+    /// The number of the last renewal, counted from a random one.
+    renewal: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -114,15 +117,33 @@ impl Gate {
     /// It governs `vips`: all addresses of configured VIPs, and those that an earlier start may have left.
     ///
     /// # Errors
-    /// [`GateError`]; an older gate of this name is as it was.
+    /// [`GateError`]; an older gate of this name may stand as it was.
     pub fn install(name: &str, vips: BTreeSet<IpAddr>) -> Result<Self, GateError> {
         let mut socket = GateSocket::open().map_err(GateError::new("open a netlink socket"))?;
+        let renewal = getrandom::u32()
+            .map_err(|error| GateError::new("get a random number")(io::Error::other(error)))?;
         socket
-            .commit(|batch| ruleset::install(batch, name, vips.iter()))
+            .commit(|batch| ruleset::install(batch, name, vips.iter(), renewal))
             .map_err(GateError::new("make the tables of the gate"))?;
+        Self::keep(name, vips, renewal, socket).inspect_err(|_| {
+            // Nobody would ever open it.
+            if let Err(error) = remove(name) {
+                tracing::error!(%error, "cannot remove a gate that is of no use");
+            }
+        })
+    }
+
+    /// Takes charge of tables that have just been made.
+    fn keep(
+        name: &str,
+        vips: BTreeSet<IpAddr>,
+        renewal: u32,
+        mut socket: GateSocket,
+    ) -> Result<Self, GateError> {
         let in_place = updates_in_place(&mut socket, name)
             .map_err(GateError::new("find out how a lease is renewed"))?;
-        let table = Table { name: name.to_owned(), vips, content: Mutex::default(), in_place };
+        let (content, renewal) = (Mutex::default(), AtomicU32::new(renewal));
+        let table = Table { name: name.to_owned(), vips, content, in_place, renewal };
         let shared = Shared { table: Arc::new(table), mailbox: Arc::new(Mailbox::new()) };
         let keeper = Keeper {
             table: Arc::clone(&shared.table),
@@ -216,6 +237,11 @@ impl Doors {
         }
         result
     }
+
+    /// Whether the gate governs all of `addresses`, and none is open.
+    pub fn are_shut(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        addresses.is_subset(&self.table.vips) && addresses.is_disjoint(&self.table.lock().open)
+    }
 }
 
 impl Table {
@@ -225,7 +251,8 @@ impl Table {
     }
 
     /// If the kernel has said that there is no such table or element, makes all again: `nft flush ruleset`, with which many
-    /// firewalls start, removes everybody's. Says whether it has; then there is no lease.
+    /// firewalls start, removes everybody's, and a ruleset that was saved while we ran brings back what was there then. Says whether
+    /// it has; then there is no lease.
     fn restored(
         &self,
         result: io::Result<()>,
@@ -236,10 +263,12 @@ impl Table {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !content.removed => {
                 tracing::warn!(
                     table = self.name,
-                    "somebody has removed the gate's tables, or what is in them; they are made again"
+                    "somebody has removed the gate's tables, or what is in them, or has brought back old ones; they are made \
+                     again"
                 );
+                let renewal = self.renewal.load(Ordering::Relaxed);
                 let result = socket.commit(|batch| {
-                    ruleset::install(batch, &self.name, self.vips.iter());
+                    ruleset::install(batch, &self.name, self.vips.iter(), renewal);
                     ruleset::open(batch, &self.name, content.open.iter());
                 });
                 (result.is_ok(), result)

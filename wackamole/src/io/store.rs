@@ -16,6 +16,7 @@ const LOCK: &str = "lock";
 const INCARNATION: &str = "incarnation";
 const ADDRESSES: &str = "addresses";
 const PROMISE: &str = "promise";
+const GATE: &str = "gate";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +162,14 @@ impl StateDirectory {
         self.replace(PROMISE, &format!("{}\n", promise.as_micros()))
     }
 
+    /// A gate of this name may stand from now on, and none of another name: for [`stored_gate`].
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn gate_may_stand(&self, name: &str) -> Result<(), StoreError> {
+        self.replace(GATE, &format!("{name}\n"))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -210,6 +219,15 @@ pub fn stored_addresses(directory: &Path) -> Result<BTreeSet<IpAddr>, StoreError
             })
         })
         .collect()
+}
+
+/// The name of the gate that a start with this state directory may have left, without a lock.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn stored_gate(directory: &Path) -> Result<Option<String>, StoreError> {
+    let name = read(&directory.join(GATE))?.map(|text| text.trim_end().to_owned());
+    Ok(name.filter(|name| !name.is_empty()))
 }
 
 /// Replaces a file as a whole: after a crash the old or the new content is there.
@@ -323,6 +341,17 @@ mod tests {
         fs::write(root.path().join(INCARNATION), "4294967295\n").unwrap();
         let error = directory.next_incarnation().unwrap_err();
         assert!(matches!(error, StoreError::Exhausted { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_gate_of_an_earlier_start_is_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(stored_gate(&root.path().join("state")).unwrap(), None);
+        let directory = StateDirectory::open(root.path().join("state")).unwrap();
+        assert_eq!(stored_gate(directory.path()).unwrap(), None);
+        directory.gate_may_stand("wackamole_a").unwrap();
+        directory.gate_may_stand("wackamole_b").unwrap();
+        assert_eq!(stored_gate(directory.path()).unwrap().as_deref(), Some("wackamole_b"));
     }
 
     #[test]

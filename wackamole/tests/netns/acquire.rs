@@ -1,5 +1,7 @@
 //! Putting addresses on and taking them away.
 
+use std::time::Duration;
+
 use rtnetlink::packet_route::address::AddressAttribute;
 use wackamole::env::{Action, AddressError, AddressEvent, Addresses as _, Lease};
 use wackamole::io::clock;
@@ -90,6 +92,31 @@ pub(crate) fn is_all_or_nothing() {
 
         sysctl("ipv6/conf/eth0/disable_ipv6", "0");
         assert_eq!(worker.acquire(&vip), Ok(()));
+
+        sysctl("ipv6/conf/eth0/disable_ipv6", "1"); // which takes the address away
+        worker.wait_until_vanished(&vip);
+        let error = worker.acquire(&vip).unwrap_err().to_string();
+        assert!(error.starts_with("cannot add fd00::1/128 to eth0: "), "{error}");
+        assert_eq!(kernel.addresses("eth0"), [], "what was there before goes as well");
+    });
+}
+
+pub(crate) fn leaves_nothing_of_a_vip_half_of_which_meets_a_foreign_address() {
+    machine(|kernel| {
+        kernel.add_interface("eth1");
+        let vip = vip(&["10.0.0.1/32@eth0", "10.0.0.2/32@eth1"]);
+        let mut worker = Worker::here();
+        assert_eq!(worker.acquire(&vip), Ok(()));
+        kernel.delete_address("eth1", "10.0.0.2/32");
+        kernel.add_address("eth1", "10.0.0.2/24");
+        worker.wait_until_vanished(&vip);
+
+        let conflict = AddressError::Conflict("10.0.0.2/24 on eth1".into());
+        assert_eq!(worker.acquire(&vip), Err(conflict));
+
+        assert_eq!(kernel.addresses("eth0"), []);
+        assert_eq!(kernel.addresses("eth1"), [foreign("10.0.0.2/24")]);
+        assert_eq!(worker.vanished(), 0, "what we remove is no news");
     });
 }
 
@@ -182,11 +209,44 @@ pub(crate) fn adds_nothing_past_the_lease() {
         let now = clock::boot_time();
         worker.addresses().renew(Lease::Until(now));
         let over = Err(AddressError::Other("the lease is over".into()));
-        assert_eq!(worker.acquire(&vip), over);
+        assert_eq!(worker.acquire(&vip), over.clone());
         assert_eq!(kernel.addresses("eth0"), []);
 
-        let longer = now + wackamole_protocol::time::Duration::from_secs(60);
+        let longer = now + Duration::from_secs(60);
         worker.addresses().renew(Lease::Until(longer));
         assert_eq!(worker.acquire(&vip), Ok(()));
+
+        kernel.delete_address("eth0", "fd00::1/128");
+        worker.wait_until_vanished(&vip);
+        worker.addresses().renew(Lease::Until(now));
+        assert_eq!(worker.acquire(&vip), over);
+        assert_eq!(kernel.addresses("eth0"), [], "half of it does not stay");
+    });
+}
+
+/// The kernel takes its time, and meanwhile the lease ends and there is another one: the VIP may be somebody else's by now.
+pub(crate) fn that_hangs_past_the_lease_is_undone_under_the_next_one() {
+    const MANY: usize = 6_000;
+    machine(|kernel| {
+        let addresses: Vec<_> =
+            (0..MANY).map(|n| format!("10.{}.{}.1/32@eth0", n / 250, n % 250)).collect();
+        let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+        let mut worker = Worker::here();
+        let lease = |ms| Lease::Until(clock::boot_time() + Duration::from_millis(ms));
+        worker.addresses().renew(lease(20));
+        let began = clock::boot_time();
+        let acquire = worker.submit(Action::Acquire(vip(&addresses)));
+        let behind = worker.submit(Action::Acquire(vip(&["10.200.0.1/32@eth0"])));
+        std::thread::sleep(Duration::from_millis(25));
+        worker.addresses().renew(lease(60_000));
+
+        let result = worker.result_of(acquire);
+
+        let took = clock::boot_time().since(began);
+        println!("{MANY} addresses added and removed in {took:?}");
+        let over = Err(AddressError::Other("the lease is over".into()));
+        assert_eq!((&result, worker.result_of(behind)), (&over, over.clone()));
+        assert_eq!(kernel.addresses("eth0"), []);
+        assert_eq!(worker.acquire(&vip(&addresses[..10])), Ok(()));
     });
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use wackamole::control::Client as ControlClient;
+use wackamole::control::{Client as ControlClient, ClientError};
 use wackamole::io::clock::boot_time;
 use wackamole_protocol::status::{Phase, Status};
 
 use crate::client::{Client, answer_every_datagram};
-use crate::guardian::{guardian_of, kill_with_guardian};
-use crate::kernel::{Kernel, Seen, cable, ours};
+use crate::guardian::{guardian_of, kill_with_guardian, wait_for_end};
+use crate::kernel::{Kernel, Seen, cable, foreign, ours};
 use crate::namespace::Namespace;
 
 /// Looks at something that shall come, 5 ms apart: together longer than anything takes here, even on a busy machine.
@@ -106,6 +106,31 @@ pub(crate) fn asks_what_must_be_reached_and_keeps_its_vips_when_that_is_silent()
     });
 }
 
+pub(crate) fn does_not_do_late_what_an_operator_was_told_has_failed() {
+    alone(|kernel, place| {
+        place.write("a", &configuration().replace("\"component\"", "\"quorum\""));
+        let mut daemon = place.start("a");
+        daemon.status_when(|status| !status.safety.primary);
+        let force = || {
+            ControlClient::connect(&place.path("a/control.sock"))
+                .and_then(|mut client| client.force_primary())
+        };
+        daemon.signal(Signal::SIGSTOP);
+        let late = force();
+        assert!(matches!(late, Err(ClientError::NotDone { .. })), "{late:?}");
+
+        daemon.signal(Signal::SIGCONT);
+
+        daemon.log_when("force-primary comes too late, and is not carried out");
+        daemon.status_when(|status| !status.safety.primary);
+        assert_eq!(vips(kernel), []);
+        force().unwrap();
+        daemon.status_when(|status| status.safety.primary && held_by(status, "a") == 4);
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.end().success(), "{}", daemon.log());
+    });
+}
+
 pub(crate) fn removes_what_a_killed_one_left_even_if_its_vips_have_changed() {
     alone(|kernel, place| {
         let mut killed = place.start("a");
@@ -185,6 +210,29 @@ pub(crate) fn removes_its_addresses_at_once_at_a_second_signal() {
     assert!(log.contains(said), "{log}");
 }
 
+/// Without a gate the kernel answers for somebody else's copy of a VIP, so it does not count as released. The lease is longer than
+/// a daemon hands over and waits for its kernel, 8 s: otherwise its guardian kills it before.
+pub(crate) fn leaves_the_rest_to_its_guardian_when_it_cannot_release() {
+    alone(|kernel, place| {
+        let configuration = configuration().replace("400ms", "12s");
+        place.write("a", &configuration.replace("[safety]", "[safety]\nfence = \"none\""));
+        let mut daemon = place.start("a");
+        daemon.status_when(|status| held_by(status, "a") == 4);
+        kernel.add_address("eth0", "10.0.0.1/24");
+        let guardian = guardian_of(&daemon.process).unwrap();
+
+        daemon.signal(Signal::SIGTERM);
+
+        assert_eq!(daemon.end().code(), Some(1), "{}", daemon.log());
+        wait_for_end(guardian);
+        assert_eq!(vips(kernel), [foreign("10.0.0.1/24")]);
+        let log = daemon.log();
+        assert!(log.contains("stopped before every release was confirmed"), "{log}");
+        let said = "the daemon is gone: its addresses are removed and the peers are told";
+        assert!(log.contains(said) && !log.contains("wackamole stops"), "{log}");
+    });
+}
+
 /// Stopped together with its guardian, with its addresses on the interface, it can do nothing: the gate does.
 pub(crate) fn falls_silent_when_it_is_stopped() {
     let (left, right) = cable();
@@ -225,6 +273,39 @@ pub(crate) fn falls_silent_when_it_is_stopped() {
         Kernel::here().add_address("eth0", "10.0.0.1/32");
     });
     assert!((0..50).any(|_| answered()));
+}
+
+/// One that was killed with its guardian leaves a gate that is shut, under its cluster's name.
+pub(crate) fn is_not_silenced_by_the_gate_of_an_earlier_one() {
+    let (left, right) = cable();
+    let place = Place::new();
+    fs::create_dir(place.path("a")).unwrap();
+    let mac = left.enter(|| {
+        answer_every_datagram();
+        let kernel = Kernel::here();
+        kernel.add_address("eth0", &format!("{A}/16"));
+        kernel.mac("eth0")
+    });
+    let client = right.enter(Client::here);
+    // Its announcements pass any gate, and look like answers.
+    let answered =
+        || (0..100).any(|_| right.enter(|| client.answers("10.0.0.1", mac).contains("datagrams")));
+    let without_gate = configuration().replace("[safety]", "[safety]\nfence = \"none\"");
+    let renamed = configuration().replace("\"netns\"", "\"renamed\"");
+    for next in [without_gate, renamed] {
+        place.write("a", &configuration());
+        let mut killed = left.enter(|| place.start("a"));
+        killed.status_when(|status| held_by(status, "a") == 4);
+        left.enter(|| kill_with_guardian(&mut killed));
+
+        place.write("a", &next);
+        let mut daemon = left.enter(|| place.start("a"));
+        daemon.status_when(|status| held_by(status, "a") == 4);
+
+        assert!(answered(), "{}", daemon.log());
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.end().success(), "{}", daemon.log());
+    }
 }
 
 /// On a machine with one interface and no peer.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
-use wackamole::env::{Action, Addresses as _, Lease};
+use wackamole::env::{Action, AddressError, Addresses as _, Lease};
 use wackamole::io::addresses::AddressesConfig;
 use wackamole::io::clock::boot_time;
 use wackamole::io::gate::{self, Doors, Gate};
@@ -240,6 +240,29 @@ pub(crate) fn comes_back_when_somebody_removes_it() {
     scene.silent(&["10.0.0.1"], "by the next shutting");
 }
 
+/// As after `nft list ruleset` at some time, and `flush ruleset` with that at another one: in one transaction there are tables of our
+/// name again, with what was open then.
+pub(crate) fn comes_back_when_somebody_restores_an_old_one() {
+    let scene = Scene::with(&["10.0.0.1/32", "10.0.0.2/32"]);
+    let vips = ["10.0.0.1", "10.0.0.2"];
+    let (gate, mut doors) = scene.gate(&vips);
+    doors.open(&set(&["10.0.0.1"])).unwrap();
+    gate.renew(Lease::Until(in_ms(60_000)));
+    settle();
+
+    let (_, mut old_doors) = scene.gate(&vips);
+    old_doors.open(&set(&["10.0.0.2"])).unwrap();
+    scene.silent(&vips, "now");
+    gate.renew(Lease::Until(in_ms(50_000)));
+    settle();
+
+    scene.answered(&["10.0.0.1"], "by the next renewal");
+    scene.silent(&["10.0.0.2"], "though it was open in the old one");
+    gate.renew(Lease::Until(in_ms(40_000)));
+    settle();
+    scene.answered(&["10.0.0.1"], "and after further ones");
+}
+
 /// A machine of the cluster is also a client of the VIPs that others hold.
 pub(crate) fn lets_the_machine_learn_who_holds_a_vip_now() {
     const BEFORE: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -297,6 +320,35 @@ pub(crate) fn opened_by_an_acquire_and_shut_by_a_release() {
             kernel.add_address("eth0", address); // if it were put there by somebody else
         }
         scene.silent(&vips, "after its release");
+    });
+}
+
+/// Somebody else's copy of a VIP is not ours to remove, and does not keep others from having the VIP.
+pub(crate) fn keeps_a_foreign_copy_of_a_released_vip_silent() {
+    let scene = Scene::with(&[]);
+    let vips = ["10.0.0.1", "fd00::1"];
+    let (gate, _doors) = scene.gate(&vips);
+    scene.machine.enter(|| {
+        let config = AddressesConfig::new(BTreeSet::new()).with_fences(Some(gate));
+        let mut worker = Worker::with(config);
+        let both = vip(&["10.0.0.1/32@eth0", "fd00::1/128@eth0"]);
+        worker.addresses().renew(Lease::Until(in_ms(60_000)));
+        assert_eq!(worker.acquire(&both), Ok(()));
+        let kernel = Kernel::here();
+        kernel.add_address("eth0", "10.0.0.1/24");
+        kernel.delete_address("eth0", "fd00::1/128"); // of IPv6 there is only one
+        kernel.add_address("eth0", "fd00::1/64");
+        scene.answered(&vips, "while it is held");
+
+        assert_eq!(worker.release(&both), Ok(()));
+
+        scene.silent(&vips, "though it is there");
+        let conflict = worker.acquire(&both);
+        assert!(matches!(conflict, Err(AddressError::Conflict(_))), "{conflict:?}");
+        let elsewhere = vip(&["10.0.0.2/32@eth0"]);
+        kernel.add_address("eth0", "10.0.0.2/24");
+        let ungoverned = worker.release(&elsewhere);
+        assert!(matches!(ungoverned, Err(AddressError::Conflict(_))), "{ungoverned:?}");
     });
 }
 

@@ -378,7 +378,7 @@ fn has_ended(pid: Pid) -> bool {
     state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
 }
 
-fn wait_for_end(pid: Pid) {
+pub(crate) fn wait_for_end(pid: Pid) {
     wait(|| has_ended(pid).then_some(()));
 }
 

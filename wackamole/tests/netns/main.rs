@@ -54,9 +54,11 @@ fn main() -> ExitCode {
         acquire:
             puts_marked_addresses_on,
             adds_nothing_past_the_lease,
+            that_hangs_past_the_lease_is_undone_under_the_next_one,
             is_idempotent,
             leaves_a_foreign_address_alone,
             is_all_or_nothing,
+            leaves_nothing_of_a_vip_half_of_which_meets_a_foreign_address,
             of_a_wide_prefix_does_not_take_others_with_it,
             names_a_missing_interface,
             replaces_an_address_that_failed_the_duplicate_check,
@@ -81,8 +83,10 @@ fn main() -> ExitCode {
             never_blinks_while_the_lease_is_renewed,
             shut_and_removed_by_anybody_at_any_time,
             comes_back_when_somebody_removes_it,
+            comes_back_when_somebody_restores_an_old_one,
             lets_the_machine_learn_who_holds_a_vip_now,
             opened_by_an_acquire_and_shut_by_a_release,
+            keeps_a_foreign_copy_of_a_released_vip_silent,
             shuts_a_thousand_vips_before_it_deletes_them,
             is_renewed_at_a_price_that_does_not_grow,
             passes_on_what_a_router_forwards;
@@ -121,10 +125,13 @@ fn main() -> ExitCode {
             holds_its_vips_until_it_is_asked_to_leave,
             refuses_to_reload_and_goes_on,
             asks_what_must_be_reached_and_keeps_its_vips_when_that_is_silent,
+            does_not_do_late_what_an_operator_was_told_has_failed,
             removes_what_a_killed_one_left_even_if_its_vips_have_changed,
             keeps_a_second_one_out,
             removes_its_addresses_at_once_at_a_second_signal,
-            falls_silent_when_it_is_stopped;
+            leaves_the_rest_to_its_guardian_when_it_cannot_release,
+            falls_silent_when_it_is_stopped,
+            is_not_silenced_by_the_gate_of_an_earlier_one;
         guardian:
             cleans_up_after_a_killed_daemon_and_tells_the_peers,
             cleans_up_a_thousand_vips_in_time,

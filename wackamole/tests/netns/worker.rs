@@ -72,7 +72,12 @@ impl Worker {
 
     /// Does one piece of work.
     pub(crate) fn perform(&mut self, action: Action) -> Result<(), AddressError> {
-        let wanted = self.submit(action);
+        let ticket = self.submit(action);
+        self.result_of(ticket)
+    }
+
+    /// Waits for the end of a piece of work.
+    pub(crate) fn result_of(&mut self, wanted: u64) -> Result<(), AddressError> {
         loop {
             match self.next() {
                 AddressEvent::Done { ticket, result } if ticket == wanted => return result,

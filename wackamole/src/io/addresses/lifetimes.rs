@@ -125,24 +125,39 @@ impl Lifetimes {
 
 /// The lease, as the driver's thread tells it and the worker's reads it.
 #[derive(Debug, Default)]
-pub(super) struct LeaseCell(AtomicU64);
+pub(super) struct LeaseCell {
+    until: AtomicU64,
+    /// How many have ended before another one, or none, was told.
+    ended: AtomicU64,
+}
+
+/// What a piece of work was asked for under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permission {
+    ended: u64,
+}
 
 impl LeaseCell {
     /// There is none.
     const NONE: u64 = 0;
 
-    pub(super) fn put(&self, lease: Lease) {
+    /// From `now` on it is this one. One that goes on where the last one has not ended is the same one, only longer.
+    pub(super) fn put(&self, lease: Lease, now: Instant) {
         let nanoseconds = match lease {
             Lease::None => Self::NONE,
             Lease::Until(until) => {
                 u64::try_from(until.since_origin().as_nanos()).map_or(u64::MAX, |n| n.max(1))
             }
         };
-        self.0.store(nanoseconds, Ordering::Relaxed);
+        if lease == Lease::None || self.is_over(now) {
+            // First, so that whoever sees the new lease sees that the old one has ended.
+            self.ended.fetch_add(1, Ordering::SeqCst);
+        }
+        self.until.store(nanoseconds, Ordering::SeqCst);
     }
 
     fn get(&self) -> Option<Instant> {
-        let nanoseconds = self.0.load(Ordering::Relaxed);
+        let nanoseconds = self.until.load(Ordering::SeqCst);
         let until = Instant::after_origin(Duration::from_nanos(nanoseconds));
         (nanoseconds != Self::NONE).then_some(until)
     }
@@ -155,6 +170,16 @@ impl LeaseCell {
     /// There was one, and `now` it has ended.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.get().is_some_and(|until| now >= until)
+    }
+
+    /// What permits the work that is handed over at present.
+    pub(super) fn permission(&self) -> Permission {
+        Permission { ended: self.ended.load(Ordering::SeqCst) }
+    }
+
+    /// The lease that `permission` was given under goes on still: it has not ended `now`, and no other one has begun.
+    pub(super) fn permits(&self, permission: Permission, now: Instant) -> bool {
+        !self.is_over(now) && self.ended.load(Ordering::SeqCst) == permission.ended
     }
 }
 
@@ -237,16 +262,37 @@ mod tests {
     fn a_lease_runs_until_its_end_and_one_never_given_is_not_over() {
         let cell = LeaseCell::default();
         assert_eq!((cell.runs(at(1)), cell.is_over(at(1))), (false, false));
-        cell.put(Lease::Until(at(5)));
+        cell.put(Lease::Until(at(5)), at(2));
         assert_eq!((cell.runs(at(4)), cell.is_over(at(4))), (true, false));
         assert_eq!((cell.runs(at(5)), cell.is_over(at(5))), (false, true));
-        cell.put(Lease::Until(at(0)));
+        cell.put(Lease::Until(at(0)), at(6));
         assert_eq!(
             (cell.runs(at(1)), cell.is_over(at(1))),
             (false, true),
             "the origin is no `none`"
         );
-        cell.put(Lease::None);
+        cell.put(Lease::None, at(7));
         assert_eq!((cell.runs(at(1)), cell.is_over(at(1))), (false, false));
+    }
+
+    #[test]
+    fn work_is_permitted_by_the_lease_that_it_was_asked_for_under_and_by_no_later_one() {
+        let cell = LeaseCell::default();
+        let before_any = cell.permission();
+        assert!(cell.permits(before_any, at(2)));
+
+        cell.put(Lease::Until(at(5)), at(2));
+        let permission = cell.permission();
+        cell.put(Lease::Until(at(10)), at(4));
+        assert!(cell.permits(permission, at(9)), "it was renewed in time");
+        assert!(!cell.permits(permission, at(10)));
+
+        cell.put(Lease::Until(at(20)), at(11));
+        assert!(!cell.permits(permission, at(12)), "that is another one");
+        let permission = cell.permission();
+        assert!(cell.permits(permission, at(12)));
+        cell.put(Lease::None, at(13));
+        cell.put(Lease::Until(at(30)), at(14));
+        assert!(!cell.permits(permission, at(15)), "there was none in between");
     }
 }

@@ -232,7 +232,7 @@ impl Mirror {
     }
 
     /// What has to be removed so that the kernel no longer answers for `vip`: ours, on whichever interface. An error if
-    /// it would still answer, because somebody else has put an address of the VIP on its interface.
+    /// it would still answer without a gate, because somebody else has put an address of the VIP on its interface.
     pub(super) fn plan_release(&self, vip: &Vip) -> (Vec<KernelAddress>, Result<(), AddressError>) {
         let mut remove = Vec::new();
         let mut result = Ok(());

@@ -38,6 +38,7 @@ use crate::env::{Action, AddressEvent, Addresses, Lease, Work};
 use crate::io::clock::boot_time;
 use releases::Releases;
 use segment::Segment;
+use worker::Submitted;
 
 pub use leftovers::{LeftoversError, look_for_leftovers, remove_leftovers};
 
@@ -124,7 +125,7 @@ impl Fence for Gate {
 /// This machine's addresses. The worker thread ends soon after this is dropped; work not yet begun is left undone.
 #[derive(Debug)]
 pub struct NetlinkAddresses {
-    work: mpsc::Sender<Work>,
+    work: mpsc::Sender<Submitted>,
     wake: Arc<EventFd>,
     events: RefCell<UnboundedReceiver<AddressEvent>>,
     lease: Arc<LeaseCell>,
@@ -240,7 +241,7 @@ impl Addresses for NetlinkAddresses {
             }
             Action::CleanUp | Action::Announce(_) | Action::FenceNode(_) => {}
         }
-        if self.work.send(work).is_err() {
+        if self.work.send((work, self.lease.permission())).is_err() {
             tracing::error!("the address worker has ended before its owner");
         }
         self.wake_worker();
@@ -268,7 +269,7 @@ impl Addresses for NetlinkAddresses {
         for fence in &self.fences {
             fence.renew(lease);
         }
-        self.lease.put(lease);
+        self.lease.put(lease, boot_time());
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use wackamole_protocol::vip::{Vip, VipId};
 
 use super::announcer::Announcer;
-use super::lifetimes::{LeaseCell, Lifetimes};
+use super::lifetimes::{LeaseCell, Lifetimes, Permission};
 use super::mirror::{Consequences, Mirror, Notice};
 use super::netlink::{Heard, Monitor, Requests};
 use super::queue::{Batch, Queue};
@@ -35,11 +35,14 @@ const BATCH: usize = 16;
 /// Pause when a device takes no more frames, or the kernel's tables could not be read.
 const PAUSE_MS: u8 = 1;
 
+/// Work, and what permits it if it is an acquire.
+pub(super) type Submitted = (Work, Permission);
+
 /// Owns the sockets.
 #[derive(Debug)]
 pub(super) struct Worker {
     may_clean_up: BTreeSet<IpAddr>,
-    submitted: Receiver<Work>,
+    submitted: Receiver<Submitted>,
     wake: Arc<EventFd>,
     report: UnboundedSender<AddressEvent>,
     requests: Requests,
@@ -60,6 +63,8 @@ pub(super) struct Worker {
     /// It has been told that there are too many addresses for all to have a lifetime.
     lifetimes_told: bool,
     lease: Arc<LeaseCell>,
+    /// Of acquires that wait, by ticket.
+    permissions: BTreeMap<u64, Permission>,
     releases: Arc<Releases>,
     /// Releases taken so far.
     releases_taken: u64,
@@ -73,7 +78,7 @@ struct Dropped;
 impl Worker {
     pub(super) fn open(
         config: AddressesConfig,
-        submitted: Receiver<Work>,
+        submitted: Receiver<Submitted>,
         wake: Arc<EventFd>,
         lease: Arc<LeaseCell>,
         releases: Arc<Releases>,
@@ -104,6 +109,7 @@ impl Worker {
             lifetimes: Lifetimes::new(config.lifetime_seconds),
             lifetimes_told: false,
             lease,
+            permissions: BTreeMap::new(),
             releases,
             releases_taken: 0,
             marks_checked: false,
@@ -159,8 +165,11 @@ impl Worker {
     fn take_submitted(&mut self) -> Result<(), Dropped> {
         loop {
             match self.submitted.try_recv() {
-                Ok(work) => {
+                Ok((work, permission)) => {
                     self.releases_taken += u64::from(matches!(work.action, Action::Release(_)));
+                    if matches!(work.action, Action::Acquire(_)) {
+                        self.permissions.insert(work.ticket, permission);
+                    }
                     self.queue.push(work);
                 }
                 Err(TryRecvError::Empty) => return Ok(()),

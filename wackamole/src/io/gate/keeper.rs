@@ -2,6 +2,7 @@
 //! work nor for the opening and shutting of VIPs.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ impl Keeper {
                 Step::WaitUntil(at) => Some(at.since(now)),
                 Step::Renew(..) | Step::End => {
                     drop(state);
-                    let result = self.perform(step);
+                    let result = self.perform(step, now);
                     state = mailbox.lock();
                     match result {
                         Ok(installed) => {
@@ -110,38 +111,43 @@ impl Keeper {
         }
     }
 
-    /// Changes the lease, and returns what the kernel has from then on.
-    fn perform(&mut self, step: Step) -> io::Result<Option<Installed>> {
-        let (until, milliseconds) = match step {
-            Step::Renew(until, milliseconds) => (until, Some(milliseconds)),
-            _ => (Instant::ORIGIN, None),
-        };
-        let now = boot_time();
-        let result = self.commit(milliseconds);
-        if result.is_err() {
-            let content = self.table.lock();
-            if content.removed {
-                return Ok(None);
+    /// Changes the lease, as it was found to be due at `now`, and returns what the kernel has from then on.
+    fn perform(&mut self, step: Step, now: Instant) -> io::Result<Option<Installed>> {
+        let result = match step {
+            Step::Renew(until, milliseconds) => {
+                schedule::give(until, milliseconds, now, boot_time, |left| {
+                    self.stand_and_commit(left)
+                })
             }
-            self.table.restored(result, &mut self.socket, &content).1?;
-            drop(content);
-            self.commit(milliseconds)?;
+            _ => self.stand_and_commit(None).map(|()| None),
+        };
+        // Removed at our own request.
+        if result.is_err() && self.table.lock().removed { Ok(None) } else { result }
+    }
+
+    /// If the tables are not there, or others than ours, they are made again first.
+    fn stand_and_commit(&mut self, milliseconds: Option<u64>) -> io::Result<()> {
+        let result = self.commit(milliseconds);
+        if result.is_ok() {
+            return result;
         }
-        if milliseconds.is_some() && boot_time().since(now) > schedule::ALLOWANCE {
-            // This process was stopped, or another program's transaction held up ours: what the kernel has may end later
-            // than it should.
-            let left = schedule::milliseconds_left(until, boot_time());
-            self.commit(left)?;
-            return Ok(left.map(|_| Installed::new(until, now)));
-        }
-        Ok(milliseconds.map(|_| Installed::new(until, now)))
+        let content = self.table.lock();
+        self.table.restored(result, &mut self.socket, &content).1?;
+        drop(content);
+        self.commit(milliseconds)
     }
 
     fn commit(&mut self, milliseconds: Option<u64>) -> io::Result<()> {
-        let Table { name, in_place, .. } = &*self.table;
-        self.socket.commit(|batch| match milliseconds {
-            Some(milliseconds) => ruleset::lease(batch, name, milliseconds, *in_place),
-            None => ruleset::end_lease(batch, name),
-        })
+        let Table { name, in_place, renewal, .. } = &*self.table;
+        let before = renewal.load(Ordering::Relaxed);
+        self.socket.commit(|batch| {
+            ruleset::count_renewal(batch, name, before);
+            match milliseconds {
+                Some(milliseconds) => ruleset::lease(batch, name, milliseconds, *in_place),
+                None => ruleset::end_lease(batch, name),
+            }
+        })?;
+        renewal.store(before.wrapping_add(1), Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -25,6 +25,8 @@ const OPEN: &str = "open";
 const VIPS_V6: &str = "vips_v6";
 const OPEN_V6: &str = "open_v6";
 pub(super) const LEASE: &str = "lease";
+/// The name of the set that holds the number of the last renewal, and nothing else.
+const RENEWAL: &str = "renewal";
 
 /// Which protocols a lease lets pass, as Ethernet numbers them.
 const ETHER_TYPE_IPV4: u16 = libc::ETH_P_IP as u16;
@@ -39,12 +41,13 @@ enum KeyType {
     Ipv4Address = 7,
     Ipv6Address = 8,
     EtherType = 10,
+    Mark = 19,
 }
 
 impl KeyType {
     fn bytes(self) -> u32 {
         match self {
-            Self::Ipv4Address => 4,
+            Self::Ipv4Address | Self::Mark => 4,
             Self::Ipv6Address => 16,
             Self::EtherType => 2,
         }
@@ -119,11 +122,12 @@ const BEFORE_TRANSLATION: i32 = -310;
 /// After source translation (100) and mangling.
 const AFTER_TRANSLATION: i32 = 300;
 
-/// The tables are made anew, shut: one batch, so there is no moment without them.
+/// The tables are made anew, shut: one batch, so there is no moment without them. `renewal` is what the next one is counted from.
 pub(super) fn install<'a>(
     batch: &mut Batch,
     table: &str,
     vips: impl Iterator<Item = &'a IpAddr> + Clone,
+    renewal: u32,
 ) {
     for family in [Family::Arp, Family::Inet] {
         // To delete what is not there is an error; so it is made before it is deleted.
@@ -133,6 +137,8 @@ pub(super) fn install<'a>(
         add_set(batch, family, table, 1, VIPS, KeyType::Ipv4Address, 0);
         add_set(batch, family, table, 2, OPEN, KeyType::Ipv4Address, 0);
         add_set(batch, family, table, 3, LEASE, KeyType::EtherType, libc::NFT_SET_TIMEOUT);
+        add_set(batch, family, table, 6, RENEWAL, KeyType::Mark, 0);
+        number(batch, libc::NFT_MSG_NEWSETELEM, family, table, renewal);
     }
     add_set(batch, Family::Inet, table, 4, VIPS_V6, KeyType::Ipv6Address, 0);
     add_set(batch, Family::Inet, table, 5, OPEN_V6, KeyType::Ipv6Address, 0);
@@ -220,6 +226,24 @@ pub(super) fn shut_all(batch: &mut Batch, family: Family, table: &str) {
     if family == Family::Inet {
         flush(batch, family, table, OPEN_V6);
     }
+}
+
+/// Counts a renewal, from `before` to the next number. An error if another one was the last: then these are not the tables that it was
+/// made in, but older ones that somebody has saved and restored, with what was open at that time.
+pub(super) fn count_renewal(batch: &mut Batch, table: &str, before: u32) {
+    for family in [Family::Arp, Family::Inet] {
+        number(batch, libc::NFT_MSG_DELSETELEM, family, table, before);
+        number(batch, libc::NFT_MSG_NEWSETELEM, family, table, before.wrapping_add(1));
+    }
+}
+
+fn number(batch: &mut Batch, kind: libc::c_int, family: Family, table: &str, number: u32) {
+    elements(batch, kind, family, table, RENEWAL, |list| {
+        list.nest(nfta::LIST_ELEM, |element| {
+            element
+                .nest(nfta::SET_ELEM_KEY, |key| key.bytes(nfta::DATA_VALUE, &number.to_ne_bytes()));
+        });
+    });
 }
 
 /// Makes the lease end `milliseconds` from now. If the kernel updates what is there (Linux 6.12), no packet ever sees a

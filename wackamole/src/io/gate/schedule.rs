@@ -3,6 +3,8 @@
 //! A renewal costs a transaction of nf_tables, which a program that reads the ruleset meanwhile has to start over for; so
 //! a longer lease is passed on only when half of the one in the kernel is over. One that ends earlier is passed on at once.
 
+use std::io;
+
 use wackamole_protocol::time::{Duration, Instant};
 
 use crate::env::Lease;
@@ -12,8 +14,8 @@ use crate::env::Lease;
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// The kernel is told that the lease ends by so much earlier, for the time from reading the clock until the kernel reads its
-/// own. What takes longer has to be corrected.
-pub(super) const ALLOWANCE: Duration = Duration::from_millis(2);
+/// own. What takes longer is corrected.
+const ALLOWANCE: Duration = Duration::from_millis(2);
 
 /// Far longer than any lease, and well below what the kernel takes.
 const LONGEST_MS: u64 = 3_600_000;
@@ -64,7 +66,7 @@ pub(super) enum Step {
 pub(super) fn next(wanted: Lease, installed: Option<Installed>, now: Instant) -> Step {
     let running = match wanted {
         Lease::None => None,
-        Lease::Until(until) => milliseconds_left(until, now).map(|left| (until, left)),
+        Lease::Until(until) => milliseconds_left(until, now, ALLOWANCE).map(|left| (until, left)),
     };
     match (running, installed) {
         (None, None) => Step::Wait,
@@ -81,15 +83,44 @@ pub(super) fn next(wanted: Lease, installed: Option<Installed>, now: Instant) ->
     }
 }
 
+/// Gives the kernel, by `commit`, a lease of so many milliseconds as were left from `now` to `until`. If more time than is allowed for
+/// passes until the kernel has it (this process was stopped, or another program's transaction held up ours) it may end too late: it
+/// is given again, with twice as much allowed for each time, until it surely ends in time or is over. Returns what the kernel
+/// has then.
+pub(super) fn give(
+    until: Instant,
+    milliseconds: u64,
+    now: Instant,
+    clock: impl Fn() -> Instant,
+    mut commit: impl FnMut(Option<u64>) -> io::Result<()>,
+) -> io::Result<Option<Installed>> {
+    let (mut left, mut read, mut allowance) = (Some(milliseconds), now, ALLOWANCE);
+    loop {
+        commit(left)?;
+        let done = clock();
+        if left.is_none() {
+            return Ok(None);
+        }
+        if done.since(read) <= allowance {
+            return Ok(Some(Installed::new(until, read)));
+        }
+        read = done;
+        allowance *= 2;
+        left = milliseconds_left(until, read, allowance);
+    }
+}
+
 /// How long it is from `now` to `until`, less the allowance, in whole milliseconds rounded down; nothing if that is too
 /// short for the kernel.
-pub(super) fn milliseconds_left(until: Instant, now: Instant) -> Option<u64> {
-    let left = until.since(now).saturating_sub(ALLOWANCE);
+fn milliseconds_left(until: Instant, now: Instant, allowance: Duration) -> Option<u64> {
+    let left = until.since(now).saturating_sub(allowance);
     (left >= SHORTEST).then(|| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).min(LONGEST_MS))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn at(ms: u64) -> Instant {
@@ -151,5 +182,39 @@ mod tests {
             next(lease, None, at(0)),
             Step::Renew(Instant::after_origin(Duration::from_micros(402_999)), 400)
         );
+    }
+
+    /// The kernel reads its own clock when it gets to it, and the time until then is lost as well.
+    #[test]
+    fn the_kernels_lease_ends_in_time_however_long_it_takes_to_give_it() {
+        for (waits_us, takes_us, lease_ms) in [
+            (0, 100, 400),
+            (1_500, 1_500, 400), // together more than is allowed for
+            (30_000, 0, 400),    // stopped between reading the clock and asking
+            (0, 5_000, 400),     // each time
+            (3_000, 30_000, 400),
+            (0, 30_000, 50),
+            (60_000, 0, 50),
+        ] {
+            let now = Cell::new(at(1_000));
+            let pass = |us| now.set(now.get() + Duration::from_micros(us));
+            let (until, read) = (at(1_000 + lease_ms), now.get());
+            let Step::Renew(_, milliseconds) = next(Lease::Until(until), None, read) else {
+                panic!("it is long enough");
+            };
+            let kernel = Cell::new(None);
+            pass(waits_us);
+            let commit = |left: Option<u64>| {
+                pass(takes_us);
+                kernel.set(left.map(|left| now.get() + Duration::from_millis(left)));
+                Ok(())
+            };
+            let has = give(until, milliseconds, read, || now.get(), commit).unwrap();
+
+            assert_eq!(has.is_some(), kernel.get().is_some());
+            assert!(kernel.get().is_none_or(|end| end <= until), "{waits_us} {takes_us}");
+            let long_enough = lease_ms > 50;
+            assert_eq!(has.is_some(), long_enough, "what is left of it is given");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use wackamole_protocol::vip::{Vip, VipId};
 
+use super::super::lifetimes::Permission;
 use super::super::mirror::{AcquirePlan, Consequences, KernelAddress};
 use super::super::netlink::Change;
 use super::super::queue::Job;
@@ -42,7 +43,7 @@ impl Worker {
         let answers = self.change(keys.iter().map(|&key| Change::Remove(key)).collect());
         let mut answers = holders.into_iter().zip(answers);
         for (job, (keys, conflict)) in jobs.into_iter().zip(plans) {
-            let mut result = conflict;
+            let mut result = conflict.or_else(|error| self.excuse_if_shut(&job.vip, error));
             for (key, (holder, answer)) in keys.iter().zip(answers.by_ref()) {
                 if let Err(error) = self.removed(key, answer) {
                     result = Err(error);
@@ -57,14 +58,60 @@ impl Worker {
     }
 
     pub(super) fn acquire(&mut self, jobs: Vec<Job>) {
-        if self.lease.is_over(boot_time()) {
-            // This thread may have been stopped since it was asked to. Where no gate is shut that address would answer.
-            for job in jobs {
-                self.done(job.ticket, Err(AddressError::Other("the lease is over".into())));
-            }
-            return;
+        let permissions: Vec<_> =
+            jobs.iter().map(|job| self.permissions.remove(&job.ticket)).collect();
+        // This thread may have been stopped since it was asked to. Where no gate is shut that address would answer.
+        let plans = jobs.iter().zip(&permissions).map(|(job, &permission)| {
+            self.within_lease(permission).and_then(|()| self.mirror.plan_acquire(&job.vip))
+        });
+        let plans = plans.collect();
+        let mut results = self.add(&jobs, plans);
+        // The kernel, or this thread, may have hung. What was asked for under one lease is not for the next one to have.
+        self.end_with_lease(&permissions, &mut results);
+        self.open_acquired(&jobs, &mut results);
+        self.end_with_lease(&permissions, &mut results);
+        self.undo_failed(&jobs, &mut results);
+        for (job, result) in jobs.into_iter().zip(results) {
+            self.done(job.ticket, result);
         }
-        let mut plans: Vec<_> = jobs.iter().map(|job| self.mirror.plan_acquire(&job.vip)).collect();
+    }
+
+    fn within_lease(&self, permission: Option<Permission>) -> Result<(), AddressError> {
+        let now = boot_time();
+        match permission.is_some_and(|permission| self.lease.permits(permission, now)) {
+            true => Ok(()),
+            false => Err(AddressError::Other("the lease is over".into())),
+        }
+    }
+
+    /// What the lease was too short for is not acquired.
+    fn end_with_lease(
+        &self,
+        permissions: &[Option<Permission>],
+        results: &mut [Result<(), AddressError>],
+    ) {
+        for (&permission, result) in permissions.iter().zip(results) {
+            if result.is_ok() {
+                *result = self.within_lease(permission);
+            }
+        }
+    }
+
+    /// Behind a gate that is shut for it the kernel does not answer for somebody else's copy of a VIP either.
+    fn excuse_if_shut(&self, vip: &Vip, foreign: AddressError) -> Result<(), AddressError> {
+        if !self.is_shut(vip) {
+            return Err(foreign);
+        }
+        tracing::warn!(%vip, "released, and the gate keeps it silent, but {foreign}");
+        Ok(())
+    }
+
+    /// Puts all addresses of these VIPs on, as far as that goes.
+    fn add(
+        &mut self,
+        jobs: &[Job],
+        mut plans: Vec<Result<AcquirePlan, AddressError>>,
+    ) -> Vec<Result<(), AddressError>> {
         self.make_room(&mut plans);
         let adds: Vec<_> = plans.iter().flatten().flat_map(|plan| &plan.add).copied().collect();
         self.keep_secondaries(&adds);
@@ -76,9 +123,25 @@ impl Worker {
             let answers = answers.by_ref();
             results.push(plan.and_then(|plan| self.hold_added(&job.vip, plan, answers)));
         }
-        self.open_acquired(&jobs, &mut results);
-        for (job, result) in jobs.into_iter().zip(results) {
-            self.done(job.ticket, result);
+        results
+    }
+
+    /// Removes whatever of ours there is of the VIPs that could not be acquired whole, also what was there before: none of them
+    /// stays in part.
+    fn undo_failed(&mut self, jobs: &[Job], results: &mut [Result<(), AddressError>]) {
+        let failed = || jobs.iter().zip(results.iter()).filter(|(_, result)| result.is_err());
+        let vips: Vec<_> = failed().map(|(job, _)| job.vip.clone()).collect();
+        self.shut(&vips);
+        for (job, result) in jobs.iter().zip(results) {
+            let Err(error) = result else { continue };
+            let (keys, _) = self.mirror.plan_release(&job.vip);
+            for key in &keys {
+                self.let_go(key);
+            }
+            if let Err(left) = self.remove(&keys) {
+                tracing::error!(vip = %job.vip, error = %left, "cannot undo half of an acquire");
+                *error = AddressError::Other(format!("{error}, and half of it is left: {left}"));
+            }
         }
     }
 
@@ -129,38 +192,30 @@ impl Worker {
         }
     }
 
-    /// All of the VIP is held, or what was added of it is removed again.
+    /// Whatever of the VIP may be there now is held. An error unless that is all of it.
     fn hold_added(
         &mut self,
         vip: &Vip,
         plan: AcquirePlan,
         answers: &mut impl Iterator<Item = io::Result<()>>,
     ) -> Result<(), AddressError> {
-        let mut failure = None;
-        let mut fresh = Vec::new();
-        for (key, answer) in plan.add.into_iter().zip(answers) {
-            if !answer.as_ref().is_err_and(is_refusal) {
-                fresh.push(key);
-            }
-            if let Err(error) = answer {
-                failure = failure.or(Some((key, error)));
-            }
-        }
-        if let Some((key, error)) = failure {
-            if let Err(error) = self.remove(&fresh) {
-                tracing::error!(%vip, %error, "cannot undo half of an acquire");
-            }
-            return Err(self.refused("add", &key, &error));
-        }
         let now = boot_time();
         for key in plan.keep {
             self.mirror.hold(key, vip.id());
             self.lifetimes.inherited(key, now);
         }
-        for key in fresh {
-            self.mirror.hold(key, vip.id());
+        let mut result = Ok(());
+        for (key, answer) in plan.add.into_iter().zip(answers) {
+            if answer.as_ref().is_err_and(is_refusal) {
+                self.lifetimes.forget(&key);
+            } else {
+                self.mirror.hold(key, vip.id());
+            }
+            if let Err(error) = answer {
+                result = result.and(Err(self.refused("add", &key, &error)));
+            }
         }
-        Ok(())
+        result
     }
 
     /// Removes addresses that we do not hold, or no longer count as held. Absent is fine.

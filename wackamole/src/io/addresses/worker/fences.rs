@@ -1,7 +1,6 @@
 //! The fences that the worker keeps: which VIPs are open at the gate, and how long the kernel keeps an address.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,12 +21,7 @@ impl Worker {
         if self.doors.is_none() || self.open.is_empty() || !self.queue.has_releases() {
             return;
         }
-        let releases: Vec<_> = self
-            .queue
-            .releases()
-            .filter(|vip| self.open.contains_key(&vip.id()))
-            .cloned()
-            .collect();
+        let releases: Vec<_> = self.queue.releases().cloned().collect();
         self.shut(&releases);
     }
 
@@ -37,14 +31,17 @@ impl Worker {
         self.shut(&open);
     }
 
-    fn shut(&mut self, vips: &[Arc<Vip>]) {
+    /// Shuts those of `vips` that are open.
+    pub(super) fn shut(&mut self, vips: &[Arc<Vip>]) {
         let Some(doors) = &mut self.doors else { return };
+        let is_open = |vip: &&Arc<Vip>| self.open.contains_key(&vip.id());
+        let vips: Vec<_> = vips.iter().filter(is_open).cloned().collect();
         if vips.is_empty() {
             return;
         }
-        match doors.shut(&addresses_of(vips)) {
+        match doors.shut(&addresses_of(&vips)) {
             Ok(()) => {
-                for vip in vips {
+                for vip in &vips {
                     self.open.remove(&vip.id());
                 }
             }
@@ -53,46 +50,31 @@ impl Worker {
         }
     }
 
+    /// There is a gate, and it drops what concerns this VIP, whoever has put its addresses here.
+    pub(super) fn is_shut(&self, vip: &Vip) -> bool {
+        let addresses: BTreeSet<_> = vip.addresses().iter().map(|at| at.address).collect();
+        self.doors.as_ref().is_some_and(|doors| doors.are_shut(&addresses))
+    }
+
     /// Lets the kernel answer for the VIPs whose addresses are all there, those of a batch at the same instant. It is the
     /// last step of an acquire, so a VIP of several addresses appears as a whole, and a call that hung in the kernel makes
     /// none appear when it comes back late. What cannot be opened is not acquired.
     pub(super) fn open_acquired(&mut self, jobs: &[Job], results: &mut [Result<(), AddressError>]) {
         let Some(doors) = &mut self.doors else { return };
-        let outcomes = || jobs.iter().zip(results.iter());
-        let acquired: Vec<_> = outcomes()
-            .filter(|(_, result)| result.is_ok())
-            .map(|(job, _)| job.vip.clone())
-            .collect();
-        let failed: Vec<_> = outcomes()
-            .filter(|(job, result)| result.is_err() && self.open.contains_key(&job.vip.id()))
-            .map(|(job, _)| job.vip.clone())
-            .collect();
-        let opened = match acquired.is_empty() {
-            true => Ok(()),
-            false => doors.open(&addresses_of(&acquired)),
-        };
-        match opened {
-            Ok(()) => self.open.extend(acquired.into_iter().map(|vip| (vip.id(), vip))),
-            Err(error) => self.give_back(jobs, results, &error),
+        let outcomes = jobs.iter().zip(results.iter());
+        let acquired: Vec<_> =
+            outcomes.filter(|(_, result)| result.is_ok()).map(|(job, _)| job.vip.clone()).collect();
+        if acquired.is_empty() {
+            return;
         }
-        self.shut(&failed);
-    }
-
-    fn give_back(
-        &mut self,
-        jobs: &[Job],
-        results: &mut [Result<(), AddressError>],
-        error: &io::Error,
-    ) {
-        for (job, result) in jobs.iter().zip(results).filter(|(_, result)| result.is_ok()) {
-            let (keys, _) = self.mirror.plan_release(&job.vip);
-            for key in &keys {
-                self.let_go(key);
+        match doors.open(&addresses_of(&acquired)) {
+            Ok(()) => self.open.extend(acquired.into_iter().map(|vip| (vip.id(), vip))),
+            Err(error) => {
+                let error = AddressError::Other(format!("cannot open the gate: {error}"));
+                results.iter_mut().filter(|result| result.is_ok()).for_each(|result| {
+                    *result = Err(error.clone());
+                });
             }
-            if let Err(error) = self.remove(&keys) {
-                tracing::error!(vip = %job.vip, %error, "cannot undo an acquire");
-            }
-            *result = Err(AddressError::Other(format!("cannot open the gate: {error}")));
         }
     }
 }

@@ -89,3 +89,31 @@ fn a_lease_is_renewed_by_two_messages_or_replaced_by_four() {
         assert_eq!(timeout_of_first_element(attributes), Some(400));
     }
 }
+
+/// Tables that were saved earlier in the same start, or in another one, have a number that is not the last one.
+#[test]
+fn each_renewal_names_the_one_before_it_and_leaves_its_own_number() {
+    let numbers = |batch: Batch| -> Vec<(u16, u8, u32)> {
+        let renewal = |(kind, family, attributes): (u16, u8, Vec<u8>)| {
+            let set = find(&attributes, nfta::SET_ELEM_LIST_SET)?;
+            let list = find(&attributes, nfta::SET_ELEM_LIST_ELEMENTS)?;
+            let element = find(list, nfta::LIST_ELEM)?;
+            let key = find(find(element, nfta::SET_ELEM_KEY)?, nfta::DATA_VALUE)?;
+            let number = u32::from_ne_bytes(*key.first_chunk()?);
+            (set == b"renewal\0").then_some((kind, family, number))
+        };
+        requests(batch).into_iter().filter_map(renewal).collect()
+    };
+    let (new, delete) = (libc::NFT_MSG_NEWSETELEM as u16, libc::NFT_MSG_DELSETELEM as u16);
+    let [arp, inet] = [3, 1];
+
+    let mut batch = Batch::new(1);
+    install(&mut batch, "t", [].iter(), u32::MAX);
+    assert_eq!(numbers(batch), [(new, arp, u32::MAX), (new, inet, u32::MAX)]);
+
+    let mut batch = Batch::new(1);
+    count_renewal(&mut batch, "t", u32::MAX);
+    let expected =
+        [(delete, arp, u32::MAX), (new, arp, 0), (delete, inet, u32::MAX), (new, inet, 0)];
+    assert_eq!(numbers(batch), expected);
+}

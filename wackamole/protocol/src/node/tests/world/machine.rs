@@ -131,7 +131,7 @@ impl World {
                     self.sprung.extend(hit.into_iter().map(|(_, strike)| strike));
                     self.log.push((self.now, i, event));
                 }
-                Output::Left => self.stop_daemon(i),
+                Output::Left { .. } => self.stop_daemon(i),
             }
         }
         self.renew_gate(i);
