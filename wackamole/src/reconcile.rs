@@ -76,8 +76,6 @@ struct Entry {
     /// The outcome for that generation has been told.
     told: bool,
     actual: Actual,
-    /// What `actual` was before the work in flight.
-    before: Actual,
     in_flight: Option<(u64, Operation)>,
     /// An acquire that was in flight when the release that is now was submitted. The worker keeps the order, so the release tells
     /// what has become of both.
@@ -137,7 +135,6 @@ impl Reconciler {
             generation: 0,
             told: true,
             actual: Actual::Absent,
-            before: Actual::Absent,
             in_flight: None,
             superseded: None,
             in_flight_since: Instant::ORIGIN,
@@ -337,12 +334,11 @@ impl Reconciler {
             }
             (Operation::Release, Ok(())) => entry.actual = Actual::Absent,
             (operation, Err(error)) => {
-                // A failed acquire leaves nothing of its own behind, but what was there before it may be there still, as
-                // after a failed release: that counts as released only when a release has succeeded. Somebody else's
-                // address is not ours to take away.
+                // What a failed acquire has put on is removed again, unless that fails as well; and what was there before it may
+                // be there still, as after a failed release. It counts as released only when a release has succeeded, but where somebody
+                // else's address is in the way: then all of ours is gone, and that one is not ours to take away.
                 entry.actual = match (operation, &error) {
                     (Operation::Acquire, AddressError::Conflict(_)) => Actual::Absent,
-                    (Operation::Acquire, _) if entry.before == Actual::Absent => Actual::Absent,
                     _ => Actual::Unknown,
                 };
                 entry.failures += 1;
@@ -488,7 +484,6 @@ impl Reconciler {
             (Operation::Release, Action::Release(entry.vip.clone()))
         };
         entry.superseded = acquire.or(entry.superseded);
-        entry.before = entry.actual;
         entry.actual = Actual::Unknown; // under way; what is about to go is not announced
         let ticket = self.next_ticket;
         self.next_ticket += 1;

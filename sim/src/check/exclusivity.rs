@@ -374,11 +374,12 @@ impl Exclusivity {
             Partition::Quorum => false,
         };
         // A daemon that starts or resumes may find an overlap, but may not make one.
+        let awoke = [x, y].iter().any(|&node| self.awoke_with_it(node, vip, began, glance));
         let found = since > Duration::ZERO
             && match known {
-                Some(overlap) => began <= since && overlap.kind != Kind::Forbidden,
-                // Somebody has taken over in the very moment in which it resumes.
-                None => [x, y].iter().any(|&node| self.awoke_with_it(node, vip, began)),
+                Some(overlap) => (began <= since || awoke) && overlap.kind != Kind::Forbidden,
+                // Somebody has taken over while it lets go of what it had when it resumed.
+                None => awoke,
             };
         if met || found {
             let lan = glance.scenario.safety.partition == Partition::Lan;
@@ -393,11 +394,12 @@ impl Exclusivity {
         forbidden(began, glance)
     }
 
-    /// The daemon has just begun to run, or to run on, and its machine answered before that.
-    fn awoke_with_it(&self, node: usize, vip: usize, began: Duration) -> bool {
+    /// The daemon has just begun to run, or to run on, and its machine answered before that; it may have to release all of it first.
+    fn awoke_with_it(&self, node: usize, vip: usize, began: Duration, glance: &Glance<'_>) -> bool {
+        let releasing = TICK + release_margin(glance.scenario, node);
         self.awake[node].is_some_and(|at| {
             let acquired = self.acquired.get(&(node, vip));
-            at > Duration::ZERO && began <= at + TICK && acquired.is_some_and(|&had| had < at)
+            at > Duration::ZERO && began <= at + releasing && acquired.is_some_and(|&had| had < at)
         })
     }
 

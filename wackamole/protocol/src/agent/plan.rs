@@ -176,6 +176,11 @@ impl Plan {
     pub(crate) fn handle_holding(&mut self, from: NodeId, holding: &Holding) -> Option<Update> {
         let position = self.position(from)?;
         let mut due = false;
+        for released in &holding.released {
+            if let Ok(index) = self.candidates.binary_search_by_key(&released.vip, |c| c.vip) {
+                self.candidates[index].held_by.remove(position);
+            }
+        }
         let declined = holding.declined.iter().map(|vip| (vip, true));
         for (vip, declined) in holding.acquired.iter().map(|vip| (vip, false)).chain(declined) {
             let owns = self.owners.get(vip).is_some_and(|ownership| ownership.owner == from);
@@ -185,7 +190,8 @@ impl Plan {
             let moved = self.moving.remove(vip);
             due |= self.judge_again.remove(vip) || declined && moved;
             if let Ok(index) = self.candidates.binary_search_by_key(vip, |c| c.vip) {
-                self.candidates[index].held_by = only(position);
+                let held_by = if declined { MemberSet::default() } else { only(position) };
+                self.candidates[index].held_by = held_by;
             }
         }
         if !due {
@@ -198,7 +204,13 @@ impl Plan {
     /// Evens out the load by at most `moves_max` moves.
     pub(crate) fn balance(&mut self, moves_max: Option<usize>) -> Option<Update> {
         let members = self.assignment_members();
-        let candidates = self.current_candidates();
+        let mut candidates = self.current_candidates();
+        // Whoever waits until it may acquire one would wait anew elsewhere.
+        for candidate in &mut candidates {
+            if !self.is_held(candidate) {
+                candidate.locked = self.owners.get(&candidate.vip).map(|o| o.owner);
+            }
+        }
         let moves = balance(&members, &candidates, &self.owners, moves_max);
         if moves.is_empty() {
             return None;
@@ -215,9 +227,15 @@ impl Plan {
         Some(self.update(changes))
     }
 
-    /// Hand-overs are still under way.
+    /// Hand-overs are still under way, or somebody has yet to acquire what it owns.
     pub(crate) fn is_moving(&self) -> bool {
-        !self.moving.is_empty()
+        !self.moving.is_empty() || !self.candidates.iter().all(|c| self.is_held(c))
+    }
+
+    /// Its owner holds it, or it has none.
+    fn is_held(&self, candidate: &Candidate) -> bool {
+        let owner = self.owner_position(candidate.vip);
+        owner.is_none_or(|owner| candidate.held_by.contains(owner))
     }
 
     fn assign(&self) -> BTreeMap<VipId, Ownership> {
