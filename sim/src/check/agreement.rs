@@ -61,7 +61,8 @@ impl Check for Agreement {
     }
 
     fn status(&mut self, _node: usize, status: &Status, findings: &mut Findings) {
-        let Some(view) = &status.view else { return };
+        // Where a view is not primary it has no owners, and an operator may have made it so for one member.
+        let Some(view) = status.view.as_ref().filter(|_| status.safety.primary) else { return };
         let key = (view.epoch, view.coordinator.clone(), view.assignment);
         let owners: Vec<_> = status.vips.iter().map(|vip| vip.owner.clone()).collect();
         let (first, agreed) =

@@ -10,6 +10,7 @@ pub mod coverage;
 pub mod exclusivity;
 pub mod expectations;
 mod fenced;
+pub mod lease;
 pub mod leftovers;
 pub mod oddities;
 mod overlap;
@@ -239,6 +240,7 @@ impl Checks {
                 Box::new(agreement::Agreement::new(scenario)),
                 Box::new(balance::Balanced::default()),
                 Box::new(caches::Caches::new(clients, vips)),
+                Box::new(lease::Leases::new(scenario)),
                 Box::new(leftovers::Leftovers),
                 Box::new(oddities::Oddities::default()),
                 Box::new(expectations::Expectations::new(scenario, seed)),

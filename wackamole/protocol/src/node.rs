@@ -280,8 +280,8 @@ impl Node {
             GroupOutput::Save { ticket, record } => {
                 self.outputs.push_back(Output::Save { ticket, record });
             }
-            GroupOutput::View { view, members: _, primary: _, decision, left } => {
-                self.agent.handle_view(view, &decision, &left, now);
+            GroupOutput::View { view, members: _, primary, decision, left } => {
+                self.agent.handle_view(view, &decision, primary, &left, now);
             }
             GroupOutput::Suspects(suspects) => self.agent.handle_suspects(suspects),
             GroupOutput::Gone(peer) => self.agent.handle_gone(peer),

@@ -36,6 +36,8 @@ struct AgentView {
     id: ViewId,
     members: Vec<MemberInfo>,
     number: u64,
+    /// It may hold VIPs, by what this node knows. If not it has no owners here, whatever the coordinator decided.
+    primary: bool,
     /// Only on the coordinator.
     plan: Option<Plan>,
     /// When the next balance round is due; only on the coordinator.

@@ -85,6 +85,10 @@ fn members(agent: &Agent) -> Vec<MemberInfo> {
 
 /// Installs a view: for each VIP its owner and its holders.
 fn install(agent: &mut Agent, epoch: u64, fates: &[(Option<u8>, &[u8])]) {
+    install_as(agent, epoch, fates, true);
+}
+
+fn install_as(agent: &mut Agent, epoch: u64, fates: &[(Option<u8>, &[u8])], primary: bool) {
     agent.state(agent.fingerprint());
     let verdicts = fates
         .iter()
@@ -96,7 +100,7 @@ fn install(agent: &mut Agent, epoch: u64, fates: &[(Option<u8>, &[u8])]) {
         .collect();
     let vips = VipList::Fingerprint(agent.fingerprint());
     let decision = Decision { vips, members: members(agent), verdicts };
-    agent.handle_view(view(epoch), &wire::encode(&decision), &BTreeSet::new(), now());
+    agent.handle_view(view(epoch), &wire::encode(&decision), primary, &BTreeSet::new(), now());
 }
 
 fn update(agent: &mut Agent, number: u64, vip: VipId, from: usize, to: usize) {
@@ -368,4 +372,17 @@ fn states_that_differ_in_their_vips_are_listed() {
     let states: BTreeMap<NodeId, Vec<u8>> = BTreeMap::from([(node(ME), agent.state(1))]);
     let decision: Decision = wire::decode(&agent.decide(view(1), &states, true)).expect("our own");
     assert_eq!(decision.vips, VipList::Fingerprint(agent.fingerprint()));
+}
+
+#[test]
+fn a_view_that_is_not_primary_here_has_no_owners_whatever_its_coordinator_says() {
+    for primary in [true, false] {
+        let (mut agent, vips) = agent();
+        install_as(&mut agent, 1, &[(Some(1), &[]), (None, &[]), (Some(0), &[])], primary);
+        assert_eq!(desires(&agent).contains(&vips[0]), primary);
+        let change = Change { vip: vips[1], from: None, to: node(ME), reason: Reason::Balance };
+        let update = Update { number: 1, members: members(&agent), changes: vec![change] };
+        agent.handle_message(node(0), &wire::encode(&AgentMessage::Update(update)), now());
+        assert_eq!(desires(&agent).contains(&vips[1]), primary);
+    }
 }

@@ -37,11 +37,13 @@ impl Agent {
         decision
     }
 
-    /// A view is installed. `left` are those members of the one before that have said that they have released everything.
+    /// A view is installed. Whether it is `primary` the group knows better than the coordinator that decided: an operator may have forced
+    /// another primary view here since our accept. `left` are those members of the one before that have said that they have released everything.
     pub fn handle_view(
         &mut self,
         id: ViewId,
         decision: &[u8],
+        primary: bool,
         left: &BTreeSet<NodeId>,
         now: Instant,
     ) {
@@ -60,6 +62,7 @@ impl Agent {
             id,
             members: before,
             number: 0,
+            primary,
             plan,
             balance_at: is_coordinator.then_some(now + self.balance.interval),
         });
@@ -121,9 +124,10 @@ impl Agent {
         let nobody_is_away = self.holders.iter().all(is_member);
         let nobody_vanished =
             before.iter().chain(&self.holders).all(|id| left.contains(id) || is_member(id));
+        let primary = self.view.as_ref().is_some_and(|view| view.primary);
         let member = |position: u8| decision.members.get(usize::from(position)).map(|m| m.id);
         for (vip, verdict) in listed.iter().zip(&decision.verdicts) {
-            let owner = verdict.owner.and_then(member);
+            let owner = verdict.owner.filter(|_| primary).and_then(member);
             let holders: BTreeSet<NodeId> =
                 verdict.holders.iter().filter_map(|&position| member(position)).collect();
             let me = self.me;
@@ -296,7 +300,8 @@ impl Agent {
 
     fn handle_update(&mut self, from: NodeId, update: &Update, now: Instant) {
         let Some(view) = &self.view else { return };
-        if self.frozen || view.id.coordinator != from || update.number <= view.number {
+        let from_coordinator = view.id.coordinator == from;
+        if self.frozen || !view.primary || !from_coordinator || update.number <= view.number {
             return;
         }
         // What happened before this update is told as such.

@@ -27,7 +27,7 @@ fn inherit(agent: &mut Agent, epoch: u64, left: &[usize]) {
     let vips = VipList::Fingerprint(agent.fingerprint());
     let decision = Decision { vips, members, verdicts: vec![ours, nobody_s.clone(), nobody_s] };
     let left = left.iter().map(|&i| node(i)).collect();
-    agent.handle_view(view(epoch), &wire::encode(&decision), &left, now());
+    agent.handle_view(view(epoch), &wire::encode(&decision), true, &left, now());
 }
 
 fn acquired_by(agent: &mut Agent, from: usize, vip: VipId) {
@@ -253,7 +253,7 @@ fn a_prospective_heir_has_rivals_while_others_than_the_holder_are_away() {
         let members = members_of(&agent, members);
         let vips = VipList::Fingerprint(agent.fingerprint());
         let decision = wire::encode(&Decision { vips, members, verdicts });
-        agent.handle_view(view(1), &decision, &BTreeSet::new(), now());
+        agent.handle_view(view(1), &decision, true, &BTreeSet::new(), now());
 
         agent.handle_suspects(suspects.iter().map(|&i| node(i)).collect());
 

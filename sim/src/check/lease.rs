@@ -1,0 +1,92 @@
+//! The lease, where it is made and not where it is used: under `partition = "quorum"` nobody is in a primary view without a machine
+//! whose lease runs (docs/protocol.md, "The lease", rows 9 and 10). Two machines that answer for one VIP take that, and a VIP
+//! that moves just then; this looks at each install, whoever holds what.
+
+use std::collections::BTreeSet;
+
+use wackamole_protocol::config::Partition;
+use wackamole_protocol::event::Event;
+use wackamole_protocol::id::NodeId;
+use wackamole_protocol::time::Duration;
+
+use super::{Check, Findings, Glance};
+use crate::engine::TICK;
+use crate::journal::What;
+use crate::scenario::Scenario;
+use crate::segment::Daemon;
+
+/// The checker.
+pub struct Leases {
+    ids: Vec<NodeId>,
+    /// An operator has decided who is primary, whatever others may be doing.
+    forced: bool,
+    /// When the lease of each ends that ran at the end of the last tick that was looked at.
+    running: Vec<Option<Duration>>,
+}
+
+impl Leases {
+    /// A checker that knows the scenario's names.
+    pub fn new(scenario: &Scenario) -> Self {
+        let ids = scenario.nodes.iter().map(|node| NodeId::from_name(&node.name)).collect();
+        Self { ids, forced: false, running: vec![None; scenario.nodes.len()] }
+    }
+
+    /// Nodes without which a view was installed, although their leases went on for longer than a tick.
+    fn left_out(
+        &self,
+        members: &BTreeSet<NodeId>,
+        glance: &Glance<'_>,
+    ) -> Option<(usize, Duration)> {
+        let left_out = |node: &usize| !members.contains(&self.ids[*node]);
+        (0..self.ids.len()).filter(left_out).find_map(|node| {
+            let end = self.running[node].filter(|&end| end > glance.now + TICK)?;
+            // Whoever has just let go or left has said so, or its guardian has.
+            let holds = glance.segment.fences.leased(glance.now, node);
+            (holds && self.has_long_lived(node, glance)).then_some((node, end))
+        })
+    }
+}
+
+impl Leases {
+    /// The lease is that of this start of the daemon, and it is not about to leave.
+    fn has_long_lived(&self, node: usize, glance: &Glance<'_>) -> bool {
+        let (Daemon::Running(since) | Daemon::Paused(since)) = glance.segment.daemons[node] else {
+            return false;
+        };
+        let long = glance.now >= since + glance.scenario.timing.failure_timeout;
+        long && !glance.segment.leaving[node]
+    }
+}
+
+impl Check for Leases {
+    fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
+        if glance.scenario.safety.partition != Partition::Quorum {
+            return;
+        }
+        // A hypervisor's stop and clocks beyond the bound are outside the assumptions.
+        let outside = glance.segment.thawed.iter().any(Option::is_some)
+            || glance.bounds.drift_overlap > Duration::ZERO;
+        for entry in glance.fresh {
+            let What::Daemon { node, event } = &entry.what else { continue };
+            match event {
+                Event::ForcedPrimary => self.forced = true,
+                Event::ViewInstalled { members, primary: true, .. } if !outside && !self.forced => {
+                    if let Some((other, end)) = self.left_out(members, glance) {
+                        let text = format!(
+                            "{} is in a primary view without {}, whose lease runs for another {} ms",
+                            glance.node(*node),
+                            glance.node(other),
+                            (end - glance.now).as_millis(),
+                        );
+                        findings.violation("lease", text);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (node, running) in self.running.iter_mut().enumerate() {
+            let fences = &glance.segment.fences;
+            *running = fences.lease_end(node).filter(|_| fences.leased(glance.now, node));
+        }
+    }
+}
