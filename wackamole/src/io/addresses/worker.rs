@@ -143,6 +143,7 @@ impl Worker {
             Some(Batch::Announce(jobs)) => self.announce(jobs),
             Some(Batch::Pointless(tickets)) => {
                 for ticket in tickets {
+                    self.permissions.remove(&ticket);
                     self.done(ticket, Ok(()));
                 }
             }
