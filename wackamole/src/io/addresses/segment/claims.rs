@@ -31,7 +31,7 @@ pub(super) struct Claims {
 struct Place {
     vip: VipId,
     interface: String,
-    /// It is the VIP's first.
+    /// The VIP's first address is on this interface.
     first: bool,
 }
 
@@ -39,8 +39,8 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) vip: VipId,
-    /// Whose hardware address is lower there says who goes first. Where a VIP has several addresses, and they are on several interfaces,
-    /// only the first of them decides: elsewhere it may be the other way round.
+    /// Whose hardware address is lower there says who goes first. Where a VIP has addresses on several interfaces only that of the first
+    /// one decides: elsewhere it may be the other way round.
     pub(super) decides: bool,
 }
 
@@ -67,9 +67,10 @@ impl Claims {
     /// Makes a VIP known. Returns whether it was not.
     pub(super) fn learn(&mut self, vip: &Arc<Vip>) -> bool {
         let mut new = false;
-        for (number, address) in vip.addresses().iter().enumerate() {
+        let first = vip.addresses().first().map(|address| &address.interface);
+        for address in vip.addresses() {
             let interface = address.interface.clone();
-            let is = Place { vip: vip.id(), interface, first: number == 0 };
+            let is = Place { vip: vip.id(), first: first == Some(&interface), interface };
             new |= self.addresses.get(&address.address) != Some(&is);
             self.addresses.insert(address.address, is);
         }
