@@ -23,6 +23,7 @@ mod probe;
 mod reach;
 mod release;
 mod speed;
+mod standstill;
 mod victim;
 mod watch;
 mod worker;
