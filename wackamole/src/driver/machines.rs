@@ -152,8 +152,8 @@ impl Machines {
 
     /// Carries out what the machines want, until the node has left.
     fn execute(&mut self, now: Instant, act: &mut impl FnMut(Effect)) -> Option<Left> {
-        let Self { node, reconciler, .. } = self;
         loop {
+            let Self { node, reconciler, .. } = self;
             while let Some(output) = node.poll_output() {
                 match output {
                     Output::Transmit { to, datagram } => act(Effect::Transmit { to, datagram }),
@@ -169,6 +169,9 @@ impl Machines {
                     Output::Left { released } => return Some(Left { released }),
                 }
             }
+            // What has just become ours to acquire may be the first, and there was no lease to tell before.
+            self.renew(act);
+            let Self { node, reconciler, .. } = self;
             while let Some(work) = reconciler.poll_work() {
                 act(Effect::Submit(work));
             }

@@ -253,3 +253,19 @@ fn a_release_does_not_wait_for_an_acquire_that_is_under_way() {
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Released { vip: id, generation: 2 }]);
     assert!(reconciler.is_empty());
 }
+
+#[test]
+fn an_acquire_that_is_not_wanted_any_more_when_it_would_begin_does_not_begin() {
+    let (mut reconciler, id) = wanted();
+    reconciler.handle_desired(2, &BTreeSet::new(), start());
+
+    let release = reconciler.poll_work().expect("a release, to be sure");
+    assert!(matches!(&release.action, Action::Release(_)), "{release:?}");
+    assert!(reconciler.poll_work().is_none());
+    done(&mut reconciler, &release, Ok(()), start() + ms(1));
+    assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Released { vip: id, generation: 2 }]);
+    assert!(reconciler.is_empty());
+
+    reconciler.handle_desired(3, &BTreeSet::from([id]), start() + ms(2));
+    assert!(matches!(next(&mut reconciler), Some(Action::Acquire(_))), "it is wanted again");
+}
