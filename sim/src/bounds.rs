@@ -148,7 +148,8 @@ impl Bounds {
         } else {
             Duration::ZERO
         };
-        let notice = all_vips * 2 + latency + 2 * TICK + announcements;
+        // Whatever is acquired, and announced, and announced once more because somebody joins meanwhile.
+        let notice = all_vips * 3 + latency + 2 * TICK + announcements;
         let rounds = match scenario.balance.moves_per_round {
             Some(moves) => scenario.vips.len().div_ceil(moves) as u32 + 1,
             None => 1,

@@ -5,7 +5,8 @@
 //! - [`world`] runs it: [`machine`] starts daemons on [`network`], [`clock`] and [`addresses`], the three simulated traits;
 //! - [`segment`] is the truth: [`links`], [`netem`], [`kernels`] with their [`fences`], frames on the [`air`], [`signs`] of
 //!   life, [`clients`], and the [`journal`] of what happened;
-//! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration;
+//! - [`check`] holds one checker per promise, with the [`bounds`] that follow from the configuration; [`conduct`] watches each daemon
+//!   keep the rules that the promises rest on;
 //! - [`sweep`] runs many seeds, [`report`] and [`narrate`] tell what came of them; a [`story`] is a run as plain data, with an
 //!   [`account`] in plain language and what the [`chronicle`] noted, and a [`page`] draws it; [`pages`] writes many;
 //! - [`replay`] does again what real daemons recorded.
@@ -21,6 +22,7 @@ pub mod check;
 pub mod chronicle;
 pub mod clients;
 pub mod clock;
+pub mod conduct;
 pub mod connectivity;
 pub mod coverage;
 pub mod determinism;

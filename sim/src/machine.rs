@@ -9,6 +9,7 @@ use wackamole::driver::{self, Command, Observation};
 use wackamole::io::store::next_counter;
 use wackamole_protocol::config::NodeConfig;
 use wackamole_protocol::id::{Incarnation, NodeId};
+use wackamole_protocol::names::Names;
 use wackamole_protocol::node::Node;
 use wackamole_protocol::status::Status;
 use wackamole_protocol::vip::VipId;
@@ -18,6 +19,7 @@ use wackamole_protocol::wire::message::{Body, Header, Leave};
 use crate::addresses::{Pace, SimAddresses};
 use crate::bell::Bell;
 use crate::clock::{Oscillator, SimClock};
+use crate::conduct::Conduct;
 use crate::disk::{Platter, SimDisk};
 use crate::engine::{Ended, Host};
 use crate::gate::Gate;
@@ -44,12 +46,15 @@ pub struct Parts {
     pub sync: Span,
     /// Which station has to answer it, if any.
     pub witness: Option<Station>,
+    /// Who watches what daemons do.
+    pub conduct: Conduct,
 }
 
 /// A machine and the handles on the daemon that runs on it.
 pub struct Machine {
     node: usize,
     config: NodeConfig,
+    names: Names,
     vip_ids: Rc<Vec<VipId>>,
     parts: Parts,
     segment: SharedSegment,
@@ -84,6 +89,10 @@ impl Machine {
         Self {
             node,
             vip_ids: Rc::new(config.vips.iter().map(|vip| vip.vip.id()).collect()),
+            names: Names::new(
+                config.nodes.iter().map(|node| &*node.name),
+                config.vips.iter().map(|vip| &*vip.vip),
+            ),
             config,
             parts,
             segment,
@@ -117,6 +126,7 @@ impl Machine {
     pub fn lose_disk(&self) {
         self.platter.blank();
         self.starts.set(None);
+        self.parts.conduct.lost_its_disk(self.node);
     }
 
     /// What the guardian tells the peers when it has removed everything: that the daemon has left.
@@ -209,6 +219,7 @@ impl Machine {
             let time = time.clone();
             Recorder::start(&header, move || time.now(), records.begin())
         });
+        self.parts.conduct.started(self.node, &self.config, started);
         let mut node = Node::new(self.config.clone(), incarnation, started);
         if let Some(votes) = votes {
             node.recall(&votes)?;
@@ -240,6 +251,10 @@ impl Machine {
                 recorder.observe(now, &observation);
             }
             let node = self.node;
+            if let Some(breach) = self.parts.conduct.observe(self.node, now, &observation) {
+                let (check, text) = ("conduct", breach.text(self.config.me, &self.names));
+                segment.borrow_mut().journal.push(time.now(), What::Violation { check, text });
+            }
             let what = match observation {
                 Observation::Event(event) => What::Daemon { node, event: event.clone() },
                 Observation::NetworkFault { action, error } => {

@@ -63,6 +63,11 @@ impl Failing {
     }
 }
 
+/// Pairs are tried, and other seeds, when no more faults than this are left.
+const BOLD_MAX: usize = 12;
+/// So many seeds are tried with each.
+const SEEDS: u64 = 6;
+
 /// Shrinks stories, within a number of runs.
 pub struct Shrinker<'a> {
     scheduler: Scheduler,
@@ -97,7 +102,7 @@ impl Shrinker<'_> {
             self.drop_nodes();
             self.drop_vips();
             self.plainer();
-            if self.size() == before || self.runs >= self.runs_max {
+            if self.size() == before && !self.drop_boldly() || self.runs >= self.runs_max {
                 break;
             }
         }
@@ -113,12 +118,15 @@ impl Shrinker<'_> {
 
     /// Takes a story if it still fails in the same way.
     fn attempt(&mut self, scenario: Scenario) -> bool {
+        self.attempt_with(scenario, self.best.seed)
+    }
+
+    fn attempt_with(&mut self, scenario: Scenario, seed: u64) -> bool {
         if self.runs >= self.runs_max {
             return false;
         }
         self.runs += 1;
-        let found =
-            Failing::find(self.scheduler, &scenario, self.best.seed, Some(&self.best.check));
+        let found = Failing::find(self.scheduler, &scenario, seed, Some(&self.best.check));
         let taken = found.is_some();
         if let Some(found) = found {
             self.best = found;
@@ -160,6 +168,35 @@ impl Shrinker<'_> {
             }
             piece /= 2;
         }
+    }
+
+    /// Where nothing more can go, two may together: what breaks something and what mends it. And where the story hangs on how long a
+    /// datagram takes, it may do so with another seed.
+    fn drop_boldly(&mut self) -> bool {
+        let steps = self.best.scenario.steps.len();
+        if steps > BOLD_MAX {
+            return false;
+        }
+        let first = self.best.seed;
+        let pairs = (0..steps).flat_map(|a| (a..steps).map(move |b| (a, b)));
+        for (seed, (a, b)) in (first..first + SEEDS).flat_map(|seed| {
+            let pairs = pairs.clone();
+            pairs.map(move |pair| (seed, pair))
+        }) {
+            if seed == first && a == b {
+                continue;
+            }
+            let mut scenario = self.best.scenario.clone();
+            scenario.steps.remove(b);
+            if a < b {
+                scenario.steps.remove(a);
+            }
+            expectations::drop_dangling(&mut scenario);
+            if self.attempt_with(scenario, seed) {
+                return true;
+            }
+        }
+        false
     }
 
     fn drop_nodes(&mut self) {

@@ -24,6 +24,7 @@ use crate::bounds::Bounds;
 use crate::check::{Checks, Findings, Glance, Measurements};
 use crate::chronicle::Chronicle;
 use crate::clients::{Clients, Interruption};
+use crate::conduct::Conduct;
 use crate::connectivity::Connectivity;
 use crate::engine::{Engine, Scheduler, Software};
 use crate::fault::Fault;
@@ -162,6 +163,7 @@ impl<'a> World<'a> {
             pace: Pace { operation: scenario.operation, fence },
             sync: scenario.sync,
             witness: scenario.must_reach,
+            conduct: Conduct::default(),
         };
         let machines: Vec<Rc<Machine>> = (0..nodes)
             .map(|node| {

@@ -1,5 +1,6 @@
 //! The lease, where it is made and not where it is used: under `partition = "quorum"` nobody is in a primary view without a machine
-//! whose lease runs (docs/protocol.md, "The lease", rows 9 and 10). Two machines that answer for one VIP take that, and a VIP
+//! whose lease runs (docs/protocol.md, "The lease", rows 9 and 10); elsewhere nobody is in a view without a machine whose lease runs, that
+//! counts on it and that it hears and is heard by (rows 7 and 8). Two machines that answer for one VIP take that, and a VIP
 //! that moves just then; this looks at each install, whoever holds what.
 
 use std::collections::BTreeSet;
@@ -22,22 +23,31 @@ pub struct Leases {
     forced: bool,
     /// When the lease of each ends that ran at the end of the last tick that was looked at.
     running: Vec<Option<Duration>>,
+    /// The members of the view that each is in.
+    views: Vec<BTreeSet<NodeId>>,
 }
 
 impl Leases {
     /// A checker that knows the scenario's names.
     pub fn new(scenario: &Scenario) -> Self {
         let ids = scenario.nodes.iter().map(|node| NodeId::from_name(&node.name)).collect();
-        Self { ids, forced: false, running: vec![None; scenario.nodes.len()] }
+        let nodes = scenario.nodes.len();
+        Self { ids, forced: false, running: vec![None; nodes], views: vec![BTreeSet::new(); nodes] }
     }
 
-    /// Nodes without which a view was installed, although their leases went on for longer than a tick.
+    /// Nodes without which `installer` has installed a view, although their leases went on for longer than a tick.
     fn left_out(
         &self,
+        installer: usize,
         members: &BTreeSet<NodeId>,
         glance: &Glance<'_>,
     ) -> Option<(usize, Duration)> {
-        let left_out = |node: &usize| !members.contains(&self.ids[*node]);
+        let concerns = |node: usize| {
+            glance.scenario.safety.partition == Partition::Quorum
+                || self.views[node].contains(&self.ids[installer])
+                    && are_in_contact(installer, node, glance)
+        };
+        let left_out = |node: &usize| !members.contains(&self.ids[*node]) && concerns(*node);
         (0..self.ids.len()).filter(left_out).find_map(|node| {
             let end = self.running[node].filter(|&end| end > glance.now + TICK)?;
             // Whoever has just let go or left has said so, or its guardian has.
@@ -58,11 +68,18 @@ impl Leases {
     }
 }
 
+/// They hear each other, and have for as long as a promise lasts; and the installer knows what it has promised.
+fn are_in_contact(installer: usize, node: usize, glance: &Glance<'_>) -> bool {
+    let long = glance.scenario.timing.failure_timeout * 2;
+    glance.segment.links.two_way(installer, node)
+        && glance.now >= glance.wires_calm_since + long
+        && !glance.storms()
+        && glance.segment.disk_lost[installer].is_none()
+}
+
 impl Check for Leases {
     fn step(&mut self, glance: &Glance<'_>, findings: &mut Findings) {
-        if glance.scenario.safety.partition != Partition::Quorum {
-            return;
-        }
+        let quorum = glance.scenario.safety.partition == Partition::Quorum;
         // A hypervisor's stop and clocks beyond the bound are outside the assumptions.
         let outside = glance.segment.thawed.iter().any(Option::is_some)
             || glance.bounds.drift_overlap > Duration::ZERO;
@@ -70,16 +87,21 @@ impl Check for Leases {
             let What::Daemon { node, event } = &entry.what else { continue };
             match event {
                 Event::ForcedPrimary => self.forced = true,
-                Event::ViewInstalled { members, primary: true, .. } if !outside && !self.forced => {
-                    if let Some((other, end)) = self.left_out(members, glance) {
+                Event::ViewLost { .. } => self.views[*node].clear(),
+                Event::ViewInstalled { members, primary, .. } => {
+                    let counts = !outside && !self.forced && (*primary || !quorum);
+                    let left_out = self.left_out(*node, members, glance).filter(|_| counts);
+                    if let Some((other, end)) = left_out {
                         let text = format!(
-                            "{} is in a primary view without {}, whose lease runs for another {} ms",
+                            "{} is in a {}view without {}, whose lease runs for another {} ms",
                             glance.node(*node),
+                            if quorum { "primary " } else { "" },
                             glance.node(other),
                             (end - glance.now).as_millis(),
                         );
                         findings.violation("lease", text);
                     }
+                    self.views[*node].clone_from(members);
                 }
                 _ => {}
             }

@@ -32,14 +32,14 @@ const SECTION: Section = Section {
 #[derive(Debug, Serialize)]
 pub(super) struct Hunt {
     mutant: String,
-    /// Seconds from the first world to the first broken promise and its smallest scenario, or to the end; without the build.
+    /// Seconds from the first world to a broken promise and a small story of it, or to the end; without the build.
     seconds: u64,
     found: Option<Found>,
     /// Why it could not be tried.
     error: Option<String>,
 }
 
-/// The first world in which a promise was broken.
+/// A world in which a promise was broken.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Found {
     seed: u64,
@@ -47,6 +47,22 @@ struct Found {
     check: String,
     /// Faults that are left in the smallest scenario, and nodes. Nothing if it could not be made smaller in time.
     shrunk: Option<(usize, usize)>,
+}
+
+/// What a person takes in at a glance: a story that is larger is kept, and a smaller one looked for in further worlds.
+const FAULTS: usize = 6;
+const NODES: usize = 5;
+
+impl Found {
+    /// Faults and nodes; what could not be made smaller in time is the largest.
+    fn size(&self) -> (usize, usize) {
+        self.shrunk.unwrap_or((usize::MAX, usize::MAX))
+    }
+
+    fn is_small(&self) -> bool {
+        let (faults, nodes) = self.size();
+        faults <= FAULTS && nodes <= NODES
+    }
 }
 
 impl Hunt {
@@ -109,7 +125,8 @@ pub(super) fn try_unbroken(copy: &Copy, sim: &Path) -> Result<()> {
     }
 }
 
-/// Explores until a promise is broken or the time is over. A mutant that is not in the program is built by itself, in its place.
+/// Explores until a promise is broken in a small story or the time is over. A mutant that is not in the program is built by itself, in
+/// its place.
 ///
 /// # Errors
 /// The program cannot be started.
@@ -130,22 +147,39 @@ pub(super) fn hunt(
     }
     let keep = copy.target.join("explored");
     let keep = keep.to_string_lossy();
-    let until = format!("{}s", time.as_secs());
-    let arguments = ["explore", "--for", &until, "--until-found", "--keep", &*keep];
-    let mut command = copy.program(sim, ".", arguments, 1);
-    command.envs(number.map(|number| (CHOICE, number.to_string())));
     let started = Moment::now();
-    let ended = watch(&mut command, time + SHRINKING, |_| None)?;
-    let seconds = started.elapsed().as_secs();
-    Ok(match ended {
-        Ended::Exited(status, _) if status.success() => hunt(seconds, None, None),
-        Ended::Exited(status, printed) => {
-            let error = format!("it ended with {status} and named no seed");
-            let found = found(&printed);
-            hunt(seconds, found, None).or_error(error)
+    let (mut best, mut first): (Option<Found>, u64) = (None, 1);
+    loop {
+        let left = time.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
+        let (until, seeds) = (format!("{}s", left.as_secs()), format!("{first}..{}", u64::MAX));
+        let arguments =
+            ["explore", "--seeds", &seeds, "--for", &until, "--until-found", "--keep", &*keep];
+        let mut command = copy.program(sim, ".", arguments, 1);
+        command.envs(number.map(|number| (CHOICE, number.to_string())));
+        let ended = watch(&mut command, left + SHRINKING, |_| None)?;
+        let another = match ended {
+            Ended::Exited(status, _) if status.success() => break,
+            Ended::Exited(status, printed) => {
+                let error = format!("it ended with {status} and named no seed");
+                let Some(found) = found(&printed) else {
+                    return Ok(hunt(started.elapsed().as_secs(), best, None).or_error(error));
+                };
+                found
+            }
+            Ended::Enough(_) | Ended::TooLong => {
+                let seconds = started.elapsed().as_secs();
+                return Ok(hunt(seconds, best, None).or_error("it hangs".into()));
+            }
+        };
+        first = another.seed + 1;
+        if best.as_ref().is_none_or(|best| another.size() < best.size()) {
+            best = Some(another);
         }
-        Ended::Enough(_) | Ended::TooLong => hunt(seconds, None, Some("it hangs".into())),
-    })
+        if best.as_ref().is_some_and(Found::is_small) || started.elapsed() >= time {
+            break;
+        }
+    }
+    Ok(hunt(started.elapsed().as_secs(), best, None))
 }
 
 impl Hunt {

@@ -1,0 +1,211 @@
+//! Whether each daemon keeps the rules that docs/protocol.md builds its argument on, seen from its own door: what it is told, what
+//! it sends, what it has its kernel and its disk do.
+//!
+//! The [checkers](crate::check) look at what becomes of the cluster, and a broken rule costs something only when three other
+//! things go wrong in the same moment. Here it is noticed when it is broken. A rule is stated for one machine and on that machine's own
+//! clock, so that nothing need be excused for what goes on elsewhere: stopped processes, clocks that drift, links that work one way.
+//!
+//! Nothing here is taken from the code that it watches but the vocabulary ([`Event`], the wire format, the stored record).
+
+mod ballots;
+mod breach;
+mod freeze;
+mod lease;
+mod memory;
+mod promises;
+mod repeats;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use wackamole::driver::{Effect, Input, Observation};
+use wackamole_protocol::config::{NodeConfig, Partition, QuorumKind};
+use wackamole_protocol::event::Event;
+use wackamole_protocol::id::{NodeId, ViewId};
+use wackamole_protocol::time::Instant;
+use wackamole_protocol::wire;
+use wackamole_protocol::wire::message::{Body, Header};
+
+use ballots::Ballots;
+pub use breach::Breach;
+use freeze::Freeze;
+use lease::Leased;
+use memory::Memory;
+use promises::Promises;
+use repeats::Repeats;
+
+/// What all daemons of one world did.
+#[derive(Clone, Debug, Default)]
+pub struct Conduct(Rc<RefCell<Everybody>>);
+
+/// So many proposals are remembered; who accepts one does so soon.
+const PROPOSALS_MAX: usize = 1_000;
+
+#[derive(Debug, Default)]
+struct Everybody {
+    machines: Vec<Machine>,
+    /// Whom each ballot would make members.
+    proposals: BTreeMap<ViewId, BTreeSet<NodeId>>,
+    memory: Memory,
+}
+
+/// What one machine did. Promises outlive the daemon that made them; the rest is of its present start.
+#[derive(Debug)]
+struct Machine {
+    me: NodeId,
+    /// Whatever it sent last.
+    sent: u64,
+    promises: Promises,
+    ballots: Ballots,
+    freeze: Freeze,
+    leased: Leased,
+    repeats: Repeats,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            me: NodeId::EVERYBODY,
+            sent: 0,
+            promises: Promises::default(),
+            ballots: Ballots::default(),
+            freeze: Freeze::default(),
+            leased: Leased::default(),
+            repeats: Repeats::default(),
+        }
+    }
+}
+
+impl Conduct {
+    /// A daemon starts on machine number `node`.
+    pub fn started(&self, node: usize, config: &NodeConfig, now: Instant) {
+        let mut all = self.0.borrow_mut();
+        if all.machines.len() <= node {
+            all.machines.resize_with(node + 1, Machine::default);
+        }
+        let promises = std::mem::take(&mut all.machines[node].promises);
+        all.machines[node] = Machine { me: config.me, promises, ..Machine::default() };
+        all.machines[node].promises.started(now);
+        let dynamic = config.safety.partition == Partition::Quorum
+            && config.safety.quorum == QuorumKind::Dynamic;
+        all.memory.watch(dynamic);
+    }
+
+    /// A machine's disk is replaced by a blank one: what it had promised and accepted is forgotten.
+    pub fn lost_its_disk(&self, node: usize) {
+        let mut all = self.0.borrow_mut();
+        let Everybody { machines, memory, .. } = &mut *all;
+        if let Some(machine) = machines.get_mut(node) {
+            machine.promises.void();
+            memory.lost(machine.me);
+        }
+    }
+
+    /// Takes what the driver of a daemon says that it does. `now` is by its own clock.
+    pub fn observe(&self, node: usize, now: Instant, what: &Observation<'_>) -> Option<Breach> {
+        let mut all = self.0.borrow_mut();
+        let Everybody { machines, proposals, memory } = &mut *all;
+        let machine = machines.get_mut(node)?;
+        let me = machine.me;
+        match what {
+            Observation::Input(Input::Datagram { bytes, .. }) => {
+                machine.repeats.came(tag(bytes)?);
+                machine.promises.came(&header(bytes)?, now);
+                None
+            }
+            Observation::Turn => {
+                machine.freeze.turn();
+                None
+            }
+            Observation::Rest => machine.repeats.rest(),
+            Observation::Event(event) => {
+                machine.event(event, now, proposals).or_else(|| memory.event(me, event))
+            }
+            Observation::Effect(Effect::Transmit { datagram, .. }) => {
+                let tag = tag(datagram)?;
+                // A heartbeat is the same one to everybody.
+                let another = std::mem::replace(&mut machine.sent, tag) != tag;
+                another.then(|| machine.promises.sent(&body(datagram)?)).flatten()
+            }
+            Observation::Effect(Effect::Renew(lease)) => {
+                machine.leased.renewed(*lease);
+                None
+            }
+            Observation::Effect(Effect::Submit(work)) => {
+                machine.leased.submitted(work, now).or_else(|| machine.freeze.submitted(work))
+            }
+            Observation::Effect(Effect::Save { record, .. }) => memory.saved(me, record),
+            Observation::Input(Input::Address(event)) => {
+                machine.freeze.reported(event);
+                None
+            }
+            Observation::Input(_)
+            | Observation::Effect(Effect::Event(_))
+            | Observation::NetworkFault { .. } => None,
+        }
+    }
+}
+
+impl Machine {
+    fn event(
+        &mut self,
+        event: &Event,
+        now: Instant,
+        proposals: &mut BTreeMap<ViewId, BTreeSet<NodeId>>,
+    ) -> Option<Breach> {
+        self.repeats.event(event);
+        self.freeze.event(event);
+        match event {
+            Event::Proposed { ballot, members } => {
+                proposals.insert(*ballot, members.clone());
+                if proposals.len() > PROPOSALS_MAX {
+                    proposals.pop_first();
+                }
+                None
+            }
+            Event::Accepted { ballot } => {
+                let members = proposals.get(ballot);
+                let kept = members.and_then(|members| self.promises.accepted(members, now));
+                self.ballots.accepted(*ballot).or(kept)
+            }
+            Event::PeerLeft { peer } => {
+                self.promises.left(*peer);
+                None
+            }
+            Event::PeerRestarted { peer, incarnation } => {
+                self.promises.restarted(*peer, *incarnation);
+                None
+            }
+            // An operator has decided, whatever was promised.
+            Event::ForcedPrimary => {
+                self.promises.void();
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What stands in front of a datagram's content, and behind it (docs/protocol.md, "Datagram").
+const PREFIX: usize = 8;
+const TAG: usize = 16;
+
+/// Tells a datagram from all others.
+fn tag(datagram: &[u8]) -> Option<u64> {
+    let (_, tag) = datagram.split_last_chunk::<TAG>()?;
+    tag.first_chunk().map(|beginning| u64::from_le_bytes(*beginning))
+}
+
+/// Who sent a datagram, if it is authentic; that is not looked at.
+fn header(datagram: &[u8]) -> Option<Header> {
+    postcard::take_from_bytes(datagram.get(PREFIX..)?).ok().map(|(header, _)| header)
+}
+
+/// What is in a datagram of our own.
+fn body(datagram: &[u8]) -> Option<Body> {
+    let content = datagram.get(PREFIX..datagram.len().checked_sub(TAG)?)?;
+    wire::decode::<(Header, Body)>(content).ok().map(|(_, body)| body)
+}

@@ -1,0 +1,95 @@
+//! Rules that were broken.
+
+use wackamole_protocol::id::{NodeId, ViewId};
+use wackamole_protocol::names::Names;
+use wackamole_protocol::time::Duration;
+use wackamole_protocol::vip::VipId;
+
+/// What a daemon did that it must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// It accepted a ballot that was not higher than what it had accepted.
+    BallotNotHigher {
+        /// The ballot.
+        ballot: ViewId,
+        /// What it had accepted.
+        earlier: ViewId,
+    },
+    /// It took datagrams that it had taken before.
+    Repeated {
+        /// How many came again.
+        again: usize,
+        /// How many of them it can have refused.
+        refused: usize,
+    },
+    /// It promised something to somebody without whom it has agreed.
+    PromisedAStranger {
+        /// Whom.
+        peer: NodeId,
+    },
+    /// It agreed to a view without somebody to whom it had promised not to.
+    PromiseBroken {
+        /// To whom.
+        peer: NodeId,
+        /// How long the promise had yet to run.
+        left: Duration,
+    },
+    /// It acquired something between the accept of a view and its install.
+    AcquiredWhileFrozen {
+        /// What.
+        vip: VipId,
+        /// The view.
+        ballot: ViewId,
+    },
+    /// It acquired something under no lease.
+    AcquiredUnderNoLease {
+        /// What.
+        vip: VipId,
+    },
+    /// It accepted a primary view that was formed, and its disk knows nothing of it.
+    PrimaryForgotten {
+        /// Who did.
+        node: NodeId,
+        /// The view.
+        view: ViewId,
+    },
+}
+
+impl Breach {
+    /// A sentence for people about the daemon `me`.
+    pub fn text(&self, me: NodeId, names: &Names) -> String {
+        let name = names.node(me);
+        match *self {
+            Self::BallotNotHigher { ballot, earlier } => format!(
+                "{name} accepts {}, although it has accepted {}",
+                names.view(ballot),
+                names.view(earlier)
+            ),
+            Self::Repeated { again, refused } => {
+                format!("{name} refuses {refused} of {again} datagrams that have come before")
+            }
+            Self::PromisedAStranger { peer } => format!(
+                "{name} promises something to {}, without which it has agreed",
+                names.node(peer)
+            ),
+            Self::PromiseBroken { peer, left } => format!(
+                "{name} agrees to a view without {}, which it has promised not to do for another {} ms",
+                names.node(peer),
+                left.as_millis()
+            ),
+            Self::AcquiredWhileFrozen { vip, ballot } => format!(
+                "{name} acquires {}, although it has accepted {} and not installed it",
+                names.vip(vip),
+                names.view(ballot)
+            ),
+            Self::AcquiredUnderNoLease { vip } => {
+                format!("{name} acquires {} under no lease", names.vip(vip))
+            }
+            Self::PrimaryForgotten { node, view } => format!(
+                "{} has accepted {}, which is a primary view, and there is nothing of it on its disk",
+                names.node(node),
+                names.view(view)
+            ),
+        }
+    }
+}
