@@ -42,6 +42,8 @@ pub struct Exclusivity {
     acquired: BTreeMap<(usize, usize), Duration>,
     /// Since when each daemon has run without a stop.
     awake: Vec<Option<Duration>>,
+    /// When each was stopped or gone last, before that.
+    asleep: Vec<Duration>,
     thaws: Thaws,
     overlaps: BTreeMap<Key, Overlap>,
     interrupted: Interrupted,
@@ -62,6 +64,7 @@ impl Exclusivity {
             met: BTreeMap::new(),
             acquired: BTreeMap::new(),
             awake: vec![None; nodes],
+            asleep: vec![Duration::ZERO; nodes],
             thaws: Thaws::new(nodes),
             overlaps: BTreeMap::new(),
             interrupted: Interrupted::default(),
@@ -77,7 +80,11 @@ impl Exclusivity {
 
     fn refresh(&mut self, glance: &Glance<'_>) {
         for (node, awake) in self.awake.iter_mut().enumerate() {
-            *awake = glance.attends(node).then(|| awake.unwrap_or(glance.now));
+            let attends = glance.attends(node);
+            if awake.is_some() && !attends {
+                self.asleep[node] = glance.now;
+            }
+            *awake = attends.then(|| awake.unwrap_or(glance.now));
         }
         let (lan, kernels) = (&glance.segment.lan, &glance.segment.kernels);
         for x in 0..self.nodes {
@@ -361,7 +368,9 @@ impl Exclusivity {
             (_, since) => since.unwrap_or(glance.now).max(domain.since),
         };
         let met = match glance.scenario.safety.partition {
-            Partition::Component => parts_met.is_some(),
+            Partition::Component => {
+                parts_met.is_some() || self.came_back_with_others(x, y, began, glance)
+            }
             // Also where their segment is in parts: they serve both, and hear it now.
             Partition::Lan => {
                 let waited_out = glance.scenario.safety.lan_wait_max.is_some()
@@ -401,6 +410,25 @@ impl Exclusivity {
             let acquired = self.acquired.get(&(node, vip));
             at > Duration::ZERO && began <= at + releasing && acquired.is_some_and(|&had| had < at)
         })
+    }
+
+    /// One of two has just gone on after a stop so long that it was in no view with the other any more: a part of its own, which meets the
+    /// others one after the other, and may go on with the first of them while it meets the next.
+    fn came_back_with_others(
+        &self,
+        x: usize,
+        y: usize,
+        began: Duration,
+        glance: &Glance<'_>,
+    ) -> bool {
+        let Some(since) = self.bonds[x * self.nodes + y].since else { return false };
+        let stranger = |node: usize| {
+            let timeout = glance.scenario.timing.failure_timeout;
+            self.awake[node] == Some(since) && since >= self.asleep[node] + timeout
+        };
+        since > Duration::ZERO
+            && (stranger(x) || stranger(y))
+            && began <= glance.deadline(since, glance.bounds.merge)
     }
 
     /// Under `lan`: an overlap that began then is due to two parts of the segment that have come together. Both served
