@@ -10,6 +10,7 @@
 mod ballots;
 mod breach;
 mod freeze;
+mod installs;
 mod lease;
 mod memory;
 mod promises;
@@ -32,6 +33,7 @@ use wackamole_protocol::wire::message::{Body, Header};
 use ballots::Ballots;
 pub use breach::Breach;
 use freeze::Freeze;
+use installs::{Accepts, Installs};
 use lease::Leased;
 use memory::Memory;
 use promises::Promises;
@@ -49,6 +51,7 @@ struct Everybody {
     machines: Vec<Machine>,
     /// Whom each ballot would make members.
     proposals: BTreeMap<ViewId, BTreeSet<NodeId>>,
+    accepts: Accepts,
     memory: Memory,
 }
 
@@ -60,6 +63,7 @@ struct Machine {
     sent: u64,
     promises: Promises,
     ballots: Ballots,
+    installs: Installs,
     freeze: Freeze,
     leased: Leased,
     repeats: Repeats,
@@ -72,6 +76,7 @@ impl Default for Machine {
             sent: 0,
             promises: Promises::default(),
             ballots: Ballots::default(),
+            installs: Installs::default(),
             freeze: Freeze::default(),
             leased: Leased::default(),
             repeats: Repeats::default(),
@@ -81,7 +86,14 @@ impl Default for Machine {
 
 impl Conduct {
     /// A daemon starts on machine number `node`.
-    pub fn started(&self, node: usize, config: &NodeConfig, now: Instant) {
+    /// `record` is what it finds on its disk.
+    pub fn started(
+        &self,
+        node: usize,
+        config: &NodeConfig,
+        record: Option<&[u8]>,
+        now: Instant,
+    ) -> Option<Breach> {
         let mut all = self.0.borrow_mut();
         if all.machines.len() <= node {
             all.machines.resize_with(node + 1, Machine::default);
@@ -92,6 +104,7 @@ impl Conduct {
         let dynamic = config.safety.partition == Partition::Quorum
             && config.safety.quorum == QuorumKind::Dynamic;
         all.memory.watch(dynamic);
+        all.memory.recalled(config.me, record)
     }
 
     /// A machine's disk is replaced by a blank one: what it had promised and accepted is forgotten.
@@ -107,7 +120,7 @@ impl Conduct {
     /// Takes what the driver of a daemon says that it does. `now` is by its own clock.
     pub fn observe(&self, node: usize, now: Instant, what: &Observation<'_>) -> Option<Breach> {
         let mut all = self.0.borrow_mut();
-        let Everybody { machines, proposals, memory } = &mut *all;
+        let Everybody { machines, proposals, accepts, memory } = &mut *all;
         let machine = machines.get_mut(node)?;
         let me = machine.me;
         match what {
@@ -122,7 +135,7 @@ impl Conduct {
             }
             Observation::Rest => machine.repeats.rest(),
             Observation::Event(event) => {
-                machine.event(event, now, proposals).or_else(|| memory.event(me, event))
+                machine.event(event, now, proposals, accepts).or_else(|| memory.event(me, event))
             }
             Observation::Effect(Effect::Transmit { datagram, .. }) => {
                 let tag = tag(datagram)?;
@@ -155,6 +168,7 @@ impl Machine {
         event: &Event,
         now: Instant,
         proposals: &mut BTreeMap<ViewId, BTreeSet<NodeId>>,
+        accepts: &mut Accepts,
     ) -> Option<Breach> {
         self.repeats.event(event);
         self.freeze.event(event);
@@ -166,7 +180,12 @@ impl Machine {
                 }
                 None
             }
+            Event::ViewInstalled { view, members, .. } => {
+                self.installs.installed(*view, members, accepts)
+            }
             Event::Accepted { ballot } => {
+                accepts.accepted(self.me, *ballot);
+                self.installs.accepted(*ballot);
                 let members = proposals.get(ballot);
                 let kept = members.and_then(|members| self.promises.accepted(members, now));
                 self.ballots.accepted(*ballot).or(kept)

@@ -12,6 +12,7 @@ use wackamole_protocol::id::{Incarnation, NodeId};
 use wackamole_protocol::names::Names;
 use wackamole_protocol::node::Node;
 use wackamole_protocol::status::Status;
+use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::VipId;
 use wackamole_protocol::wire::Codec;
 use wackamole_protocol::wire::message::{Body, Header, Leave};
@@ -19,7 +20,7 @@ use wackamole_protocol::wire::message::{Body, Header, Leave};
 use crate::addresses::{Pace, SimAddresses};
 use crate::bell::Bell;
 use crate::clock::{Oscillator, SimClock};
-use crate::conduct::Conduct;
+use crate::conduct::{Breach, Conduct};
 use crate::disk::{Platter, SimDisk};
 use crate::engine::{Ended, Host};
 use crate::gate::Gate;
@@ -186,6 +187,14 @@ impl Machine {
         }
     }
 
+    /// Tells of a rule that the daemon has broken.
+    fn tell(&self, breach: Option<Breach>, at: Duration) {
+        if let Some(breach) = breach {
+            let (check, text) = ("conduct", breach.text(self.config.me, &self.names));
+            self.segment.borrow_mut().journal.push(at, What::Violation { check, text });
+        }
+    }
+
     /// A daemon's whole life; returns after a graceful leave. Called by the engine at each start of the machine.
     ///
     /// # Errors
@@ -219,7 +228,8 @@ impl Machine {
             let time = time.clone();
             Recorder::start(&header, move || time.now(), records.begin())
         });
-        self.parts.conduct.started(self.node, &self.config, started);
+        let breach = self.parts.conduct.started(self.node, &self.config, votes.as_deref(), started);
+        self.tell(breach, time.now());
         let mut node = Node::new(self.config.clone(), incarnation, started);
         if let Some(votes) = votes {
             node.recall(&votes)?;
@@ -251,10 +261,7 @@ impl Machine {
                 recorder.observe(now, &observation);
             }
             let node = self.node;
-            if let Some(breach) = self.parts.conduct.observe(self.node, now, &observation) {
-                let (check, text) = ("conduct", breach.text(self.config.me, &self.names));
-                segment.borrow_mut().journal.push(time.now(), What::Violation { check, text });
-            }
+            self.tell(self.parts.conduct.observe(self.node, now, &observation), time.now());
             let what = match observation {
                 Observation::Event(event) => What::Daemon { node, event: event.clone() },
                 Observation::NetworkFault { action, error } => {

@@ -17,6 +17,7 @@ mod overlap;
 pub mod primary;
 pub mod stability;
 mod thaws;
+pub mod told;
 
 #[cfg(test)]
 mod tests;
@@ -243,6 +244,7 @@ impl Checks {
                 Box::new(lease::Leases::new(scenario)),
                 Box::new(leftovers::Leftovers),
                 Box::new(oddities::Oddities::default()),
+                Box::new(told::Told::default()),
                 Box::new(expectations::Expectations::new(scenario, seed)),
             ],
         }

@@ -34,6 +34,18 @@ pub enum Breach {
         /// How long the promise had yet to run.
         left: Duration,
     },
+    /// It installed a view that was not what it had accepted last, or once more.
+    InstalledUnasked {
+        /// The view.
+        view: ViewId,
+    },
+    /// It installed a view that one of its members has not accepted.
+    InstalledWithout {
+        /// The view.
+        view: ViewId,
+        /// The member.
+        member: NodeId,
+    },
     /// It acquired something between the accept of a view and its install.
     AcquiredWhileFrozen {
         /// What.
@@ -76,6 +88,15 @@ impl Breach {
                 "{name} agrees to a view without {}, which it has promised not to do for another {} ms",
                 names.node(peer),
                 left.as_millis()
+            ),
+            Self::InstalledUnasked { view } => format!(
+                "{name} installs {}, which is not what it has accepted last and not installed",
+                names.view(view)
+            ),
+            Self::InstalledWithout { view, member } => format!(
+                "{name} installs {}, which {} has not accepted",
+                names.view(view),
+                names.node(member)
             ),
             Self::AcquiredWhileFrozen { vip, ballot } => format!(
                 "{name} acquires {}, although it has accepted {} and not installed it",

@@ -60,6 +60,13 @@ impl Memory {
         None
     }
 
+    /// A daemon starts, and this is on its disk: of all that it had saved, some may have been on the way there.
+    pub(super) fn recalled(&mut self, me: NodeId, record: Option<&[u8]>) -> Option<Breach> {
+        let read = |bytes| Record::from_bytes(bytes).unwrap_or_default();
+        self.records.insert(me, record.map(read).unwrap_or_default());
+        self.forgotten(me)
+    }
+
     pub(super) fn saved(&mut self, me: NodeId, record: &[u8]) -> Option<Breach> {
         self.records.insert(me, Record::from_bytes(record).ok()?);
         self.forgotten(me)

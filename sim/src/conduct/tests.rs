@@ -79,7 +79,7 @@ impl Watched {
     }
 
     fn starts(&self, now: u64) {
-        self.conduct.started(0, &self.config, at(now));
+        assert_eq!(self.conduct.started(0, &self.config, None, at(now)), None);
     }
 
     fn does(&self, now: u64, effect: Effect) -> Option<Breach> {
@@ -238,6 +238,25 @@ fn nothing_is_promised_to_whoever_is_not_in_the_view_that_was_accepted() {
 }
 
 #[test]
+fn a_view_is_installed_once_by_who_has_accepted_it_last_and_when_all_have() {
+    let a = Watched::new(Partition::Lan);
+    let unasked = Some(Breach::InstalledUnasked { view: view(1) });
+    assert_eq!(a.installs(1, 1, true), unasked);
+    a.agrees(1, 1, &[0]);
+    assert_eq!(a.installs(1, 1, true), None);
+    assert_eq!(a.installs(1, 1, true), unasked, "once more");
+    a.agrees(2, 1, &[0]);
+    a.agrees(2, 2, &[0]);
+    assert_eq!(a.installs(2, 1, true), unasked, "it has accepted something since");
+
+    a.agrees(3, 3, &[0, 1]);
+    let members = [name(0), name(1)].into();
+    let installed = Event::ViewInstalled { view: view(3), members, primary: true };
+    let without = Breach::InstalledWithout { view: view(3), member: name(1) };
+    assert_eq!(a.says(3, installed), Some(without));
+}
+
+#[test]
 fn between_accept_and_install_nothing_new_is_acquired() {
     let a = Watched::new(Partition::Lan);
     a.leases(1_000);
@@ -295,12 +314,15 @@ fn a_primary_view_that_was_accepted_and_formed_is_on_the_disk_until_a_later_one_
     a.agrees(1, 5, &[0, 1]);
     assert_eq!(saves(&a, 3, &[5]), None);
     assert_eq!(saves(&a, 3, &[7]), None, "nobody has formed it");
-    assert_eq!(a.installs(2, 5, false), None, "that is another matter");
     assert_eq!(a.installs(2, 5, true), forgotten);
 
     assert_eq!(saves(&a, 3, &[5, 7]), None);
     assert_eq!(saves(&a, 3, &[7]), forgotten);
     assert_eq!(saves(&a, 7, &[]), None);
+    let disk = a.conduct.started(0, &a.config, None, at(3));
+    assert_eq!(disk, forgotten, "it had said so, and it was not on the disk");
+    a.conduct.lost_its_disk(0);
+    assert_eq!(a.conduct.started(0, &a.config, None, at(4)), None, "that is another matter");
 
     let a = Watched::new(Partition::Quorum);
     a.agrees(1, 5, &[0, 1]);
