@@ -1,5 +1,7 @@
 //! Stories told with single letters: `a` is the first in rank.
 
+mod cluster;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -9,6 +11,7 @@ use crate::config::QuorumKind;
 use crate::id::{NodeId, ViewId};
 
 use super::*;
+use cluster::*;
 
 #[test]
 fn a_deciding_set_is_more_than_half_or_half_with_the_first() {
@@ -406,126 +409,4 @@ fn record() -> impl Strategy<Value = Record> {
             record
         },
     )
-}
-
-/// Records of nodes, and proposals that travel by hand.
-struct Cluster {
-    rules: Rules,
-    records: std::collections::BTreeMap<NodeId, Record>,
-    mute: BTreeSet<NodeId>,
-}
-
-struct Proposed {
-    ballot: ViewId,
-    members: BTreeSet<NodeId>,
-    claim: Claim,
-    attempt: Attempt,
-}
-
-impl Cluster {
-    /// All are members of view 1, which the first of them formed.
-    fn of(nodes: &str) -> Self {
-        let first = view(1, nodes);
-        let record = Record {
-            accepted: first.ballot,
-            primary: Some(first),
-            voice: true,
-            ..Record::default()
-        };
-        let records = nodes.chars().map(|c| (node(c), record.clone())).collect();
-        Self { rules: rules(nodes), records, mute: BTreeSet::new() }
-    }
-
-    fn record(&self, name: &str) -> &Record {
-        &self.records[&only(name)]
-    }
-
-    fn record_mut(&mut self, name: &str) -> &mut Record {
-        self.records.get_mut(&only(name)).expect("a configured node")
-    }
-
-    fn claim(&self, name: &str) -> Claim {
-        Claim { record: self.record(name).clone(), mute: self.mute.clone() }
-    }
-
-    fn eligible(&self, name: &str, members: &str) -> Result<(), WhyNot> {
-        eligible(&self.claim(name), &set(members), &self.rules)
-    }
-
-    fn propose(&mut self, name: &str, members: &str, epoch: u64) -> Result<Proposed, Refusal> {
-        let (ballot, members) = (ViewId { epoch, coordinator: only(name) }, set(members));
-        let (claim, rules) = (self.claim(name), self.rules.clone());
-        let record = self.record_mut(name);
-        let mut attempt = Attempt::begin(record, &claim, ballot, &members, &rules)?;
-        attempt.accepted_by(ballot.coordinator, record);
-        Ok(Proposed { ballot, members, claim, attempt })
-    }
-
-    fn accept(&mut self, proposed: &Proposed, name: &str) -> Result<(), Refusal> {
-        let Proposed { ballot, members, claim, .. } = proposed;
-        match judge(self.record(name), claim, *ballot, members, only(name), &self.rules) {
-            Verdict::Accept(record) => *self.record_mut(name) = record,
-            Verdict::Refuse(refusal) => return Err(refusal),
-        }
-        Ok(())
-    }
-
-    fn install(&mut self, proposed: &Proposed, name: &str) {
-        let (lineage, formed) = (proposed.attempt.lineage(), proposed.attempt.formed());
-        self.record_mut(name).install(only(name), lineage, formed);
-    }
-
-    fn tell(&mut self, from: &str, to: &str) {
-        let record = self.record(from).clone();
-        self.record_mut(to).learn(only(to), &[(only(from), &record)]);
-    }
-}
-
-fn awaited(refusal: &Refusal) -> BTreeSet<NodeId> {
-    match refusal {
-        Refusal::Ineligible(why_not) => why_not.awaited(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn node(letter: char) -> NodeId {
-    NodeId(letter.into())
-}
-
-fn only(name: &str) -> NodeId {
-    node(name.chars().next().expect("a name"))
-}
-
-fn set(letters: &str) -> BTreeSet<NodeId> {
-    letters.chars().map(node).collect()
-}
-
-fn letters(nodes: &BTreeSet<NodeId>) -> String {
-    nodes.iter().filter_map(|node| char::from_u32(node.0)).collect()
-}
-
-fn ballot(epoch: u64, coordinator: u32) -> ViewId {
-    ViewId { epoch, coordinator: NodeId(coordinator) }
-}
-
-/// A view of these, by the first of them.
-fn view(epoch: u64, voters: &str) -> Formed {
-    view_by(epoch, voters, voters)
-}
-
-fn view_by(epoch: u64, coordinator: &str, voters: &str) -> Formed {
-    let ballot = ViewId { epoch, coordinator: only(coordinator) };
-    Formed { ballot, voters: voters.chars().map(node).collect() }
-}
-
-/// Pairs of leaver and heir.
-fn proxies(pairs: &str, up_to: u64) -> Proxies {
-    let letters: Vec<char> = pairs.chars().collect();
-    let up_to = ViewId { epoch: up_to, coordinator: node('a') };
-    letters.chunks_exact(2).map(|p| (node(p[0]), Proxy { to: node(p[1]), up_to })).collect()
-}
-
-fn rules(nodes: &str) -> Rules {
-    let nodes = nodes.chars().map(node).collect();
-    Rules { kind: QuorumKind::Dynamic, min_quorum: 1, nodes, witness_ok: true }
 }

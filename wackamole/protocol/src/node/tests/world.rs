@@ -5,6 +5,7 @@
 
 mod machine;
 mod promises;
+mod traps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::node::{AddressOutcome, Node};
 use crate::status::Status;
 use crate::time::{Duration, Instant};
 use crate::vip::{Vip, VipAddress, VipId};
+pub(super) use traps::{Bait, Strike};
 
 pub(super) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -45,40 +47,6 @@ enum Happening {
     Kernel { node: usize, life: u32, vip: VipId, acquire: bool, generation: u64 },
     Probed { node: usize, life: u32 },
     Saved { node: usize, life: u32, ticket: u64, record: Vec<u8> },
-}
-
-/// What springs a trap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bait {
-    Proposed,
-    Accepted,
-    Installed,
-    Released,
-    Acquired,
-    Balance,
-}
-
-impl Bait {
-    fn is_taken_by(self, event: &Event) -> bool {
-        match self {
-            Self::Proposed => matches!(event, Event::Proposed { .. }),
-            Self::Accepted => matches!(event, Event::Accepted { .. }),
-            Self::Installed => matches!(event, Event::ViewInstalled { .. }),
-            Self::Released => matches!(event, Event::Released { .. }),
-            Self::Acquired => matches!(event, Event::Acquired { .. }),
-            Self::Balance => matches!(event, Event::BalanceRound { .. }),
-        }
-    }
-}
-
-/// What a trap does.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Strike {
-    PowerLoss(usize),
-    Pause(usize, u64),
-    /// Nothing of what the first sends reaches the second any more.
-    Cut(usize, usize),
-    Leave(usize),
 }
 
 struct Machine {
@@ -237,27 +205,6 @@ impl World {
     /// The clock of one machine jumps, as after a suspension that nobody else noticed.
     pub(super) fn jump(&mut self, i: usize, by: Duration) {
         self.machines[i].ahead += by;
-    }
-
-    /// When one of these happens anywhere, strike before anything else does.
-    pub(super) fn set_trap(&mut self, bait: Bait, strike: Strike) {
-        self.traps.push((bait, strike));
-    }
-
-    pub(super) fn disarm(&mut self) {
-        self.traps.clear();
-    }
-
-    fn spring_traps(&mut self) {
-        for strike in core::mem::take(&mut self.sprung) {
-            match strike {
-                Strike::PowerLoss(i) => self.power_loss(i),
-                Strike::Pause(i, length) => self.pause(i, self.now + ms(length)),
-                Strike::Cut(from, to) => self.cut_one_way(from, to),
-                Strike::Leave(i) if self.is_running(i) => self.leave(i),
-                Strike::Leave(_) => {}
-            }
-        }
     }
 
     /// Delivers datagrams that were sent at some time before, within the next `within`. Some of them had been lost.
