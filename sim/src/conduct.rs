@@ -10,6 +10,7 @@
 mod ballots;
 mod breach;
 mod freeze;
+mod holders;
 mod installs;
 mod lease;
 mod memory;
@@ -33,6 +34,7 @@ use wackamole_protocol::wire::message::{Body, Header};
 use ballots::Ballots;
 pub use breach::Breach;
 use freeze::Freeze;
+use holders::Holder;
 use installs::{Accepts, Installs};
 use lease::Leased;
 use memory::Memory;
@@ -65,6 +67,7 @@ struct Machine {
     ballots: Ballots,
     installs: Installs,
     freeze: Freeze,
+    holder: Holder,
     leased: Leased,
     repeats: Repeats,
 }
@@ -78,6 +81,7 @@ impl Default for Machine {
             ballots: Ballots::default(),
             installs: Installs::default(),
             freeze: Freeze::default(),
+            holder: Holder::default(),
             leased: Leased::default(),
             repeats: Repeats::default(),
         }
@@ -125,8 +129,9 @@ impl Conduct {
         let me = machine.me;
         match what {
             Observation::Input(Input::Datagram { bytes, .. }) => {
-                machine.repeats.came(tag(bytes)?);
-                machine.promises.came(&header(bytes)?, now);
+                let header = header(bytes);
+                machine.repeats.came(tag(bytes)?, header.as_ref());
+                machine.promises.came(&header?, now);
                 None
             }
             Observation::Turn => {
@@ -148,11 +153,21 @@ impl Conduct {
                 None
             }
             Observation::Effect(Effect::Submit(work)) => {
-                machine.leased.submitted(work, now).or_else(|| machine.freeze.submitted(work))
+                let breach = machine.leased.submitted(work, now);
+                let breach = breach.or(machine.freeze.submitted(work));
+                let new = machine.holder.submitted(work);
+                let other = new.and_then(|(vip, view)| {
+                    let others = machines.iter().enumerate().filter(|(other, _)| *other != node);
+                    let mut others = others.map(|(_, other)| other);
+                    let other = others.find(|other| other.holder.may_answer_in(vip, view))?;
+                    Some(Breach::AcquiredBesideAnother { vip, other: other.me })
+                });
+                breach.or(other)
             }
             Observation::Effect(Effect::Save { record, .. }) => memory.saved(me, record),
             Observation::Input(Input::Address(event)) => {
                 machine.freeze.reported(event);
+                machine.holder.reported(event);
                 None
             }
             Observation::Input(_)
@@ -172,6 +187,7 @@ impl Machine {
     ) -> Option<Breach> {
         self.repeats.event(event);
         self.freeze.event(event);
+        self.holder.event(event);
         match event {
             Event::Proposed { ballot, members } => {
                 proposals.insert(*ballot, members.clone());

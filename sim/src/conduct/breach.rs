@@ -15,9 +15,9 @@ pub enum Breach {
         /// What it had accepted.
         earlier: ViewId,
     },
-    /// It took datagrams that it had taken before.
+    /// It took datagrams that it had taken before, or of starts of peers that are over.
     Repeated {
-        /// How many came again.
+        /// How many came again, or too late.
         again: usize,
         /// How many of them it can have refused.
         refused: usize,
@@ -53,6 +53,13 @@ pub enum Breach {
         /// The view.
         ballot: ViewId,
     },
+    /// It acquired something for which another member of its view may answer.
+    AcquiredBesideAnother {
+        /// What.
+        vip: VipId,
+        /// The member.
+        other: NodeId,
+    },
     /// It acquired something under no lease.
     AcquiredUnderNoLease {
         /// What.
@@ -78,7 +85,9 @@ impl Breach {
                 names.view(earlier)
             ),
             Self::Repeated { again, refused } => {
-                format!("{name} refuses {refused} of {again} datagrams that have come before")
+                format!(
+                    "{name} refuses {refused} of {again} datagrams that have come before, or from earlier starts"
+                )
             }
             Self::PromisedAStranger { peer } => format!(
                 "{name} promises something to {}, without which it has agreed",
@@ -102,6 +111,11 @@ impl Breach {
                 "{name} acquires {}, although it has accepted {} and not installed it",
                 names.vip(vip),
                 names.view(ballot)
+            ),
+            Self::AcquiredBesideAnother { vip, other } => format!(
+                "{name} acquires {}, for which {} of its own view may answer",
+                names.vip(vip),
+                names.node(other)
             ),
             Self::AcquiredUnderNoLease { vip } => {
                 format!("{name} acquires {} under no lease", names.vip(vip))

@@ -112,8 +112,8 @@ impl Watched {
 
     /// It hears the second at `now`.
     fn hears_b(&self, now: u64, sequence: u64) {
-        let bytes = self.datagram(1, sequence, vec![]);
         let from = SocketAddr::from(([10, 0, 0, 2], 7700));
+        let bytes = self.datagram(1, sequence, vec![]);
         self.hears(now, Input::Datagram { from, bytes: &bytes });
     }
 
@@ -181,6 +181,44 @@ fn what_has_come_before_is_refused() {
     let from = SocketAddr::from(([10, 0, 0, 2], 7700));
     a.says(4, Event::Rejected { from, rejection: Rejection::Replayed });
     assert_eq!(a.rests(4), None);
+
+    a.says(5, Event::PeerRestarted { peer: name(1), incarnation: Incarnation(2) });
+    a.hears_b(5, 3);
+    let over = Some(Breach::Repeated { again: 1, refused: 0 });
+    assert_eq!(a.rests(5), over, "of a start that is over");
+}
+
+#[test]
+fn nothing_is_acquired_that_another_member_of_the_view_has_not_let_go_of() {
+    let a = Watched::new(Partition::Lan);
+    let config = NodeConfig { me: name(1), ..a.config.clone() };
+    assert_eq!(a.conduct.started(1, &config, None, at(0)), None);
+    a.leases(1_000);
+    let tell = |what: Observation<'_>| a.conduct.observe(1, at(1), &what);
+    let does = |effect: Effect| tell(Observation::Effect(&effect));
+    let installed =
+        Event::ViewInstalled { view: view(1), members: [name(0), name(1)].into(), primary: true };
+    does(Effect::Renew(Lease::Until(at(1_000))));
+    tell(Observation::Event(&installed));
+    does(Effect::Submit(Work { ticket: 1, action: Action::Acquire(vip()) }));
+    assert_eq!(a.submits(1, 1, Action::Acquire(vip())), None, "in another view");
+    a.submits(1, 2, Action::Release(vip()));
+    a.hears(1, Input::Address(wackamole::env::AddressEvent::Done { ticket: 2, result: Ok(()) }));
+
+    a.says(2, installed);
+    let breach = Breach::AcquiredBesideAnother { vip: vip().id(), other: name(1) };
+    assert_eq!(a.submits(2, 3, Action::Acquire(vip())), Some(breach));
+    assert_eq!(a.submits(2, 4, Action::Acquire(vip())), None, "it is there already");
+    a.submits(2, 5, Action::Release(vip()));
+    a.hears(2, Input::Address(wackamole::env::AddressEvent::Done { ticket: 5, result: Ok(()) }));
+
+    does(Effect::Submit(Work { ticket: 2, action: Action::Release(vip()) }));
+    assert_eq!(a.submits(3, 6, Action::Acquire(vip())), Some(breach), "not confirmed yet");
+    a.submits(3, 7, Action::Release(vip()));
+    a.hears(3, Input::Address(wackamole::env::AddressEvent::Done { ticket: 7, result: Ok(()) }));
+    let done = wackamole::env::AddressEvent::Done { ticket: 2, result: Ok(()) };
+    tell(Observation::Input(&Input::Address(done)));
+    assert_eq!(a.submits(4, 8, Action::Acquire(vip())), None);
 }
 
 #[test]
