@@ -9,6 +9,7 @@
 
 mod ballots;
 mod breach;
+mod fencing;
 mod freeze;
 mod holders;
 mod installs;
@@ -33,6 +34,7 @@ use wackamole_protocol::wire::message::{Body, Header};
 
 use ballots::Ballots;
 pub use breach::Breach;
+use fencing::Fencing;
 use freeze::Freeze;
 use holders::Holder;
 use installs::{Accepts, Installs};
@@ -67,6 +69,7 @@ struct Machine {
     ballots: Ballots,
     installs: Installs,
     freeze: Freeze,
+    fencing: Fencing,
     holder: Holder,
     leased: Leased,
     repeats: Repeats,
@@ -81,6 +84,7 @@ impl Default for Machine {
             ballots: Ballots::default(),
             installs: Installs::default(),
             freeze: Freeze::default(),
+            fencing: Fencing::default(),
             holder: Holder::default(),
             leased: Leased::default(),
             repeats: Repeats::default(),
@@ -103,7 +107,12 @@ impl Conduct {
             all.machines.resize_with(node + 1, Machine::default);
         }
         let promises = std::mem::take(&mut all.machines[node].promises);
-        all.machines[node] = Machine { me: config.me, promises, ..Machine::default() };
+        all.machines[node] = Machine {
+            me: config.me,
+            promises,
+            fencing: Fencing::new(config.safety.fences_nodes),
+            ..Machine::default()
+        };
         all.machines[node].promises.started(now);
         let dynamic = config.safety.partition == Partition::Quorum
             && config.safety.quorum == QuorumKind::Dynamic;
@@ -155,6 +164,7 @@ impl Conduct {
             Observation::Effect(Effect::Submit(work)) => {
                 let breach = machine.leased.submitted(work, now);
                 let breach = breach.or(machine.freeze.submitted(work));
+                let breach = breach.or(machine.fencing.submitted(work));
                 let new = machine.holder.submitted(work);
                 let other = new.and_then(|(vip, view)| {
                     let others = machines.iter().enumerate().filter(|(other, _)| *other != node);
@@ -168,6 +178,7 @@ impl Conduct {
             Observation::Input(Input::Address(event)) => {
                 machine.freeze.reported(event);
                 machine.holder.reported(event);
+                machine.fencing.reported(event);
                 None
             }
             Observation::Input(_)
@@ -188,6 +199,7 @@ impl Machine {
         self.repeats.event(event);
         self.freeze.event(event);
         self.holder.event(event);
+        self.fencing.event(self.me, event);
         match event {
             Event::Proposed { ballot, members } => {
                 proposals.insert(*ballot, members.clone());

@@ -35,6 +35,8 @@ use wackamole::record::{self, Recorder};
 
 /// The sequence number of the first datagram that a guardian sends: higher than any that its daemon can have sent.
 const GUARDIAN_SEQUENCE: u64 = 1 << 62;
+/// A daemon that turns more often without any time passing would go on for ever.
+const TURNS_MAX: u32 = 100_000;
 /// How often it says the same, because a datagram may be lost.
 const GUARDIAN_REPEATS: u64 = 3;
 
@@ -256,7 +258,17 @@ impl Machine {
         let shutdown = Rc::new(Bell::default());
         *self.shutdown.borrow_mut() = Rc::clone(&shutdown);
 
+        let mut turns = (time.now(), 0_u32);
         let mut observe = |now, observation: Observation<'_>| {
+            if matches!(observation, Observation::Turn) {
+                turns =
+                    if turns.0 == time.now() { (turns.0, turns.1 + 1) } else { (time.now(), 0) };
+                assert!(
+                    turns.1 < TURNS_MAX,
+                    "{}: {TURNS_MAX} turns in no time: it has a deadline that nothing meets",
+                    self.names.node(self.config.me)
+                );
+            }
             if let Some(recorder) = &mut recorder {
                 recorder.observe(now, &observation);
             }

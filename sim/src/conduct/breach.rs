@@ -60,6 +60,13 @@ pub enum Breach {
         /// The member.
         other: NodeId,
     },
+    /// It took something over from a node that vanished and has not been fenced.
+    TakenFromTheUnfenced {
+        /// What.
+        vip: VipId,
+        /// From whom.
+        former: NodeId,
+    },
     /// It acquired something under no lease.
     AcquiredUnderNoLease {
         /// What.
@@ -116,6 +123,11 @@ impl Breach {
                 "{name} acquires {}, for which {} of its own view may answer",
                 names.vip(vip),
                 names.node(other)
+            ),
+            Self::TakenFromTheUnfenced { vip, former } => format!(
+                "{name} takes {} over from {}, which vanished and has not been fenced",
+                names.vip(vip),
+                names.node(former)
             ),
             Self::AcquiredUnderNoLease { vip } => {
                 format!("{name} acquires {} under no lease", names.vip(vip))

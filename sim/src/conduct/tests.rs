@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wackamole::env::{Action, Lease, Work};
+use wackamole::env::{Action, AddressError, AddressEvent, Lease, Work};
 use wackamole_protocol::config::{
     Balance, ClusterKey, NodeDefinition, Safety, Timing, VipDefinition,
 };
-use wackamole_protocol::event::Rejection;
+use wackamole_protocol::event::{Reason, Rejection};
 use wackamole_protocol::id::Incarnation;
 use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::{Vip, VipAddress};
@@ -203,20 +203,20 @@ fn nothing_is_acquired_that_another_member_of_the_view_has_not_let_go_of() {
     does(Effect::Submit(Work { ticket: 1, action: Action::Acquire(vip()) }));
     assert_eq!(a.submits(1, 1, Action::Acquire(vip())), None, "in another view");
     a.submits(1, 2, Action::Release(vip()));
-    a.hears(1, Input::Address(wackamole::env::AddressEvent::Done { ticket: 2, result: Ok(()) }));
+    a.hears(1, Input::Address(AddressEvent::Done { ticket: 2, result: Ok(()) }));
 
     a.says(2, installed);
     let breach = Breach::AcquiredBesideAnother { vip: vip().id(), other: name(1) };
     assert_eq!(a.submits(2, 3, Action::Acquire(vip())), Some(breach));
     assert_eq!(a.submits(2, 4, Action::Acquire(vip())), None, "it is there already");
     a.submits(2, 5, Action::Release(vip()));
-    a.hears(2, Input::Address(wackamole::env::AddressEvent::Done { ticket: 5, result: Ok(()) }));
+    a.hears(2, Input::Address(AddressEvent::Done { ticket: 5, result: Ok(()) }));
 
     does(Effect::Submit(Work { ticket: 2, action: Action::Release(vip()) }));
     assert_eq!(a.submits(3, 6, Action::Acquire(vip())), Some(breach), "not confirmed yet");
     a.submits(3, 7, Action::Release(vip()));
-    a.hears(3, Input::Address(wackamole::env::AddressEvent::Done { ticket: 7, result: Ok(()) }));
-    let done = wackamole::env::AddressEvent::Done { ticket: 2, result: Ok(()) };
+    a.hears(3, Input::Address(AddressEvent::Done { ticket: 7, result: Ok(()) }));
+    let done = AddressEvent::Done { ticket: 2, result: Ok(()) };
     tell(Observation::Input(&Input::Address(done)));
     assert_eq!(a.submits(4, 8, Action::Acquire(vip())), None);
 }
@@ -319,7 +319,7 @@ fn what_waits_for_a_release_when_a_view_is_accepted_is_acquired_behind_it() {
     a.turns(1);
     a.submits(1, 1, Action::Release(vip()));
     a.agrees(1, 1, &[0, 1]);
-    a.hears(3, Input::Address(wackamole::env::AddressEvent::Done { ticket: 1, result: Ok(()) }));
+    a.hears(3, Input::Address(AddressEvent::Done { ticket: 1, result: Ok(()) }));
     a.turns(3);
     assert_eq!(a.submits(3, 2, Action::Acquire(vip())), None);
 }
@@ -333,6 +333,34 @@ fn nothing_is_acquired_but_under_a_lease() {
     assert_eq!(a.submits(9, 2, Action::Acquire(vip())), None);
     assert_eq!(a.submits(10, 3, Action::Acquire(vip())), breach);
     assert_eq!(a.submits(10, 4, Action::Release(vip())), None);
+}
+
+#[test]
+fn nothing_is_taken_over_from_the_vanished_before_they_are_fenced() {
+    let vanished = || {
+        let mut a = Watched::new(Partition::Component);
+        a.config.safety.fences_nodes = true;
+        a.starts(0);
+        a.leases(1_000);
+        a.installs(1, 1, true);
+        let (owner, previous) = (Some(name(0)), Some(name(1)));
+        a.says(1, Event::Assigned { vip: vip().id(), owner, previous, reason: Reason::Uncovered });
+        a
+    };
+    let fenced = |result| {
+        let a = vanished();
+        a.submits(1, 1, Action::FenceNode("b".into()));
+        a.hears(2, Input::Address(AddressEvent::Done { ticket: 1, result }));
+        a.submits(2, 2, Action::Acquire(vip()))
+    };
+    let breach = Some(Breach::TakenFromTheUnfenced { vip: vip().id(), former: name(1) });
+    assert_eq!(vanished().submits(1, 1, Action::Acquire(vip())), breach);
+    assert_eq!(fenced(Ok(())), None);
+    assert_eq!(fenced(Err(AddressError::Other("no".into()))), breach);
+
+    let a = vanished();
+    a.says(2, Event::PeerLeft { peer: name(1) });
+    assert_eq!(a.submits(2, 1, Action::Acquire(vip())), None, "nothing is left of it");
 }
 
 #[test]

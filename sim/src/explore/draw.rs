@@ -84,6 +84,7 @@ pub fn draw(seed: u64, policies: &[Partition], pace: Pace) -> Scenario {
     oddities(&mut world, partition, &mut rng);
     late_copies(&mut world, &mut Rng::new(seed, "late copies"));
     slow_kernels(&mut world, &mut Rng::new(seed, "slow kernels"));
+    fence_commands(&mut world, &mut Rng::new(seed, "fence commands"));
     faults(&mut world, pace, &mut rng);
     world
 }
@@ -136,6 +137,14 @@ fn slow_kernels(world: &mut Scenario, rng: &mut Rng) {
     if rng.chance(0.15) && world.nodes.iter().all(|node| node.fences.gate) {
         let operation = ms(4 + rng.below(12));
         world.operation = Span { min: operation / 2, max: operation };
+    }
+}
+
+/// Now and then an operator has given a command that switches off whoever vanished. It fails now and then.
+fn fence_commands(world: &mut Scenario, rng: &mut Rng) {
+    if rng.chance(0.1) {
+        let takes = Span { min: ms(20), max: ms(20 + rng.below(400)) };
+        world.fences.command = Some((takes, if rng.chance(0.5) { 0.2 } else { 0.0 }));
     }
 }
 
@@ -270,6 +279,7 @@ mod tests {
         assert!(some(|w| w.wires.duplicate > 0.0));
         assert!(some(|w| w.wires.reorder_delay.max > ms(1_000)));
         assert!(some(|w| w.balance.moves_per_round.is_some()));
+        assert!(some(|w| w.fences.command.is_some()));
         assert!(some(|w| w.nodes.iter().any(|node| node.witness)));
         assert!(some(|w| w.safety.min_quorum == 2));
         assert!(some(|w| w.safety.lan_wait_max.is_some()));

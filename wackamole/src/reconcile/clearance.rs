@@ -306,17 +306,17 @@ impl Clearance {
         self.waits.answer.max(bearable).min(self.waits.pace)
     }
 
+    /// The nodes that something is wanted of.
+    fn to_be_fenced(&self) -> BTreeSet<NodeId> {
+        let wanted = self.inquiries.values().filter(|inquiry| inquiry.wanted_since.is_some());
+        wanted.flat_map(|inquiry| inquiry.from.iter().copied()).collect()
+    }
+
     fn fence(&mut self, submit: &mut impl FnMut(Action) -> u64, now: Instant) {
         if !self.fences {
             return;
         }
-        let vanished: BTreeSet<NodeId> = self
-            .inquiries
-            .values()
-            .filter(|inquiry| inquiry.wanted_since.is_some())
-            .flat_map(|inquiry| inquiry.from.iter().copied())
-            .collect();
-        for node in vanished {
+        for node in self.to_be_fenced() {
             let due = match self.fencings.get(&node).map(|(fencing, _)| fencing) {
                 None => true,
                 Some(Fencing::Again(at)) => now >= *at,
@@ -343,9 +343,12 @@ impl Clearance {
         });
         let waiting = self.takings.values().filter(|t| !t.lapsed && t.probing.is_none());
         let takings = waiting.map(|taking| Some(taking.probe_at));
-        let fencings = self.fencings.values().map(|(fencing, _)| match fencing {
-            Fencing::Again(at) => Some(*at),
-            Fencing::Running(_) | Fencing::Done => None,
+        // Not those that failed and that nobody waits for any more.
+        let to_be_fenced =
+            if self.fencings.is_empty() { BTreeSet::new() } else { self.to_be_fenced() };
+        let fencings = to_be_fenced.iter().map(|node| match self.fencings.get(node) {
+            Some((Fencing::Again(at), _)) => Some(*at),
+            Some((Fencing::Running(_) | Fencing::Done, _)) | None => None,
         });
         inquiries
             .chain(takings)

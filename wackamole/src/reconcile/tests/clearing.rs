@@ -475,3 +475,20 @@ fn a_fence_command_that_has_run_counts_after_an_install_in_which_nothing_was_wan
     want(&mut reconciler, id, Some(b), start() + ms(6_000));
     assert!(matches!(next(&mut reconciler), Some(Action::FenceNode(_))));
 }
+
+#[test]
+fn a_fence_command_that_failed_is_not_waited_for_when_nobody_wants_anything_of_its_node() {
+    let mut config = config(1, Partition::Component);
+    config.safety.fences_nodes = true;
+    let b = config.nodes[1].id();
+    let (mut reconciler, id) = (Reconciler::new(&config), vip(0).id());
+    want(&mut reconciler, id, Some(b), start());
+    let command = reconciler.poll_work().expect("a command");
+    done(&mut reconciler, &command, Err(trouble()), start() + ms(100));
+    settle(&mut reconciler, start() + ms(100));
+    assert_eq!(reconciler.poll_timeout().at, start() + ms(1_100), "once more");
+
+    reconciler.handle_clearing(&BTreeMap::new(), &BTreeMap::new(), start() + ms(200));
+    assert_eq!(reconciler.poll_timeout(), Deadline::NEVER);
+    assert!(reconciler.poll_work().is_none());
+}
