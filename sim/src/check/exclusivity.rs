@@ -412,8 +412,9 @@ impl Exclusivity {
         })
     }
 
-    /// One of two has just gone on after a stop so long that it was in no view with the other any more: a part of its own, which meets the
-    /// others one after the other, and may go on with the first of them while it meets the next.
+    /// One of two has just gone on after a stop so long that it was in no view with the other any more, and so has a third one: parts of
+    /// their own, which meet each other and the rest one after the other, and may be one and serve a moment before they are one with
+    /// the rest (explore, seed 4329). By itself it knows nobody with whom it could.
     fn came_back_with_others(
         &self,
         x: usize,
@@ -422,11 +423,16 @@ impl Exclusivity {
         glance: &Glance<'_>,
     ) -> bool {
         let Some(since) = self.bonds[x * self.nodes + y].since else { return false };
+        let timeout = glance.scenario.timing.failure_timeout;
         let stranger = |node: usize| {
-            let timeout = glance.scenario.timing.failure_timeout;
-            self.awake[node] == Some(since) && since >= self.asleep[node] + timeout
+            let shortly = |awake: Duration| awake + glance.bounds.merge >= since;
+            self.awake[node].is_some_and(|at| shortly(at) && at >= self.asleep[node] + timeout)
         };
+        let component = glance.connectivity.components();
+        let with_others = (0..self.nodes)
+            .any(|z| z != x && z != y && component[z] == component[x] && stranger(z));
         since > Duration::ZERO
+            && with_others
             && (stranger(x) || stranger(y))
             && began <= glance.deadline(since, glance.bounds.merge)
     }
