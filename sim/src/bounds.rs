@@ -148,8 +148,9 @@ impl Bounds {
         } else {
             Duration::ZERO
         };
-        // Whatever is acquired, and announced, and announced once more because somebody joins meanwhile.
-        let notice = all_vips * 3 + latency + 2 * TICK + announcements;
+        // Whatever is acquired, and announced. That what is held is announced anew before what has just been acquired, twice over if
+        // somebody joins meanwhile, is not excused: the reconciler hands such repetitions to a slow kernel one behind the other.
+        let notice = all_vips * 2 + latency + 2 * TICK + announcements;
         let rounds = match scenario.balance.moves_per_round {
             Some(moves) => scenario.vips.len().div_ceil(moves) as u32 + 1,
             None => 1,
