@@ -6,6 +6,7 @@
 use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
+use crate::addresses::announcement;
 use crate::fault::Fault;
 use crate::netem::Knob;
 use crate::scenario::{ChaosFault, Scenario};
@@ -83,7 +84,10 @@ impl Bounds {
             Duration::ZERO
         };
         let round_trip = 2 * (latency + late + TICK);
-        let all_vips = scenario.operation.max * scenario.vips.len() as u32 + TICK;
+        // What is under way, then each VIP with its first announcement. Repeated announcements wait.
+        let all_vips = (scenario.operation.max + announcement(scenario.operation.max))
+            * (scenario.vips.len() as u32 + 1)
+            + TICK;
         // A request and its answer arrive with probability (1-p)²; each failed try costs a retransmission.
         let tries = if loss > 0.0 {
             (IMPROBABLE.ln() / (1.0 - (1.0 - loss) * (1.0 - loss)).ln()).ceil() as u32
@@ -148,8 +152,7 @@ impl Bounds {
         } else {
             Duration::ZERO
         };
-        // Whatever is acquired, and announced. That what is held is announced anew before what has just been acquired, twice over if
-        // somebody joins meanwhile, is not excused: the reconciler hands such repetitions to a slow kernel one behind the other.
+        // Whatever is acquired, and announced. That what is held is announced anew before that is not excused.
         let notice = all_vips * 2 + latency + 2 * TICK + announcements;
         let rounds = match scenario.balance.moves_per_round {
             Some(moves) => scenario.vips.len().div_ceil(moves) as u32 + 1,

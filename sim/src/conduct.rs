@@ -7,6 +7,7 @@
 //!
 //! Nothing here is taken from the code that it watches but the vocabulary ([`Event`], the wire format, the stored record).
 
+mod announcing;
 mod ballots;
 mod breach;
 mod fencing;
@@ -32,6 +33,7 @@ use wackamole_protocol::time::Instant;
 use wackamole_protocol::wire;
 use wackamole_protocol::wire::message::{Body, Header};
 
+use announcing::Announcing;
 use ballots::Ballots;
 pub use breach::Breach;
 use fencing::Fencing;
@@ -70,6 +72,7 @@ struct Machine {
     installs: Installs,
     freeze: Freeze,
     fencing: Fencing,
+    announcing: Announcing,
     holder: Holder,
     leased: Leased,
     repeats: Repeats,
@@ -85,6 +88,7 @@ impl Default for Machine {
             installs: Installs::default(),
             freeze: Freeze::default(),
             fencing: Fencing::default(),
+            announcing: Announcing::default(),
             holder: Holder::default(),
             leased: Leased::default(),
             repeats: Repeats::default(),
@@ -165,6 +169,7 @@ impl Conduct {
                 let breach = machine.leased.submitted(work, now);
                 let breach = breach.or(machine.freeze.submitted(work));
                 let breach = breach.or(machine.fencing.submitted(work));
+                let breach = breach.or(machine.announcing.submitted(work));
                 let new = machine.holder.submitted(work);
                 let other = new.and_then(|(vip, view)| {
                     let others = machines.iter().enumerate().filter(|(other, _)| *other != node);
@@ -179,6 +184,7 @@ impl Conduct {
                 machine.freeze.reported(event);
                 machine.holder.reported(event);
                 machine.fencing.reported(event);
+                machine.announcing.reported(event);
                 None
             }
             Observation::Input(_)

@@ -9,6 +9,7 @@ pub mod driver;
 pub mod env;
 pub mod guardian;
 pub mod io;
+pub mod queue;
 pub mod reconcile;
 pub mod record;
 pub mod telemetry;

@@ -73,6 +73,9 @@ struct Entry {
     present_since: Instant,
     announce_at: Option<Instant>,
     announced: usize,
+    /// An announcement that the worker has yet to send. However often it is called for again meanwhile, a second one waits for its
+    /// end: where the kernel is slow they would pile up, and it would be busy with repetitions.
+    announcing: Option<u64>,
     /// When it was last defended against somebody else.
     defended_at: Option<Instant>,
     /// When somebody else's use was last told.
@@ -87,7 +90,8 @@ impl Entry {
         let stuck = (self.in_flight.is_some() && !self.stuck_told)
             .then_some(Deadline::new(self.in_flight_since + STUCK, "address work is stuck"));
         let retry = self.retry_at.map(|at| Deadline::new(at, "address work again"));
-        let announce = self.announce_at.map(|at| Deadline::new(at, "an announcement"));
+        let announce = (self.announce_at.filter(|_| self.announcing.is_none()))
+            .map(|at| Deadline::new(at, "an announcement"));
         [stuck, retry, announce].into_iter().flatten().min()
     }
 }
@@ -130,6 +134,7 @@ impl Reconciler {
             present_since: Instant::ORIGIN,
             announce_at: None,
             announced: 0,
+            announcing: None,
             defended_at: None,
             contested_at: None,
             indexed: None,
@@ -256,9 +261,12 @@ impl Reconciler {
         if entry.superseded.take_if(|superseded| *superseded == ticket).is_some() {
             return;
         }
-        let Some((_, operation)) = entry.in_flight.take_if(|(t, _)| *t == ticket) else {
-            return; // an announcement; its failure is repaired by the next one
-        };
+        if entry.announcing.take_if(|announcing| *announcing == ticket).is_some() {
+            // Its failure is repaired by the next one.
+            self.announce_if_due(vip, now);
+            return;
+        }
+        let Some((_, operation)) = entry.in_flight.take_if(|(t, _)| *t == ticket) else { return };
         match (operation, result) {
             (Operation::Acquire, Ok(())) => {
                 entry.actual = Actual::Present;

@@ -67,6 +67,11 @@ pub enum Breach {
         /// From whom.
         former: NodeId,
     },
+    /// It asked for an announcement while the one before had not been sent.
+    AnnouncedTwiceAtOnce {
+        /// Of what.
+        vip: VipId,
+    },
     /// It acquired something under no lease.
     AcquiredUnderNoLease {
         /// What.
@@ -128,6 +133,10 @@ impl Breach {
                 "{name} takes {} over from {}, which vanished and has not been fenced",
                 names.vip(vip),
                 names.node(former)
+            ),
+            Self::AnnouncedTwiceAtOnce { vip } => format!(
+                "{name} asks for another announcement of {}, and the one before has not been sent",
+                names.vip(vip)
             ),
             Self::AcquiredUnderNoLease { vip } => {
                 format!("{name} acquires {} under no lease", names.vip(vip))

@@ -364,6 +364,18 @@ fn nothing_is_taken_over_from_the_vanished_before_they_are_fenced() {
 }
 
 #[test]
+fn one_announcement_of_a_vip_is_asked_for_at_a_time() {
+    let a = Watched::new(Partition::Component);
+    assert_eq!(a.submits(1, 1, Action::Announce(vip())), None);
+    let breach = Some(Breach::AnnouncedTwiceAtOnce { vip: vip().id() });
+    assert_eq!(a.submits(2, 2, Action::Announce(vip())), breach);
+    for ticket in [1, 2] {
+        a.hears(3, Input::Address(AddressEvent::Done { ticket, result: Ok(()) }));
+    }
+    assert_eq!(a.submits(4, 3, Action::Announce(vip())), None);
+}
+
+#[test]
 fn a_primary_view_that_was_accepted_and_formed_is_on_the_disk_until_a_later_one_is() {
     let formed = |epoch| Formed { ballot: view(epoch), voters: vec![name(0), name(1)] };
     let saves = |a: &Watched, primary: u64, attempts: &[u64]| {

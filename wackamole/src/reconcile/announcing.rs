@@ -12,7 +12,7 @@ use super::{Actual, Reconciler};
 use crate::env::{Action, Work};
 
 /// Pauses between announcements. At least 1.1 s: older kernels ignore a second one that comes sooner (locktime).
-const ANNOUNCE_AGAIN: [Duration; 4] = [
+pub(super) const ANNOUNCE_AGAIN: [Duration; 4] = [
     Duration::from_millis(1_100),
     Duration::from_millis(2_200),
     Duration::from_millis(4_400),
@@ -76,6 +76,7 @@ impl Reconciler {
 
     pub(super) fn announce_if_due(&mut self, vip: VipId, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&vip)
+            && entry.announcing.is_none()
             && entry.announce_at.take_if(|at| now >= *at).is_some()
             && entry.actual == Actual::Present
             && entry.desired
@@ -87,6 +88,8 @@ impl Reconciler {
             entry.announce_at = Some(now + pause);
             let ticket = self.next_ticket;
             self.next_ticket += 1;
+            entry.announcing = Some(ticket);
+            self.tickets.insert(ticket, vip);
             self.work.push_back(Work { ticket, action: Action::Announce(entry.vip.clone()) });
         }
         self.index(vip);

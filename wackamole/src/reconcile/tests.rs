@@ -10,6 +10,7 @@ use wackamole_protocol::config::{
 };
 use wackamole_protocol::vip::VipAddress;
 
+use super::announcing::ANNOUNCE_AGAIN;
 use super::*;
 
 fn vip(i: u8) -> Arc<Vip> {
@@ -63,9 +64,17 @@ fn held() -> (Reconciler, VipId) {
     let (mut reconciler, id) = wanted();
     let work = reconciler.poll_work().expect("an acquire");
     done(&mut reconciler, &work, Ok(()), start());
-    assert!(matches!(next(&mut reconciler), Some(Action::Announce(_))));
+    announce(&mut reconciler, start());
     assert_eq!(outcomes(&mut reconciler), [AddressOutcome::Held { vip: id, generation: 1 }]);
     (reconciler, id)
+}
+
+/// The worker is asked for an announcement, and sends it.
+#[track_caller]
+fn announce(reconciler: &mut Reconciler, now: Instant) {
+    let work = reconciler.poll_work().expect("an announcement");
+    assert!(matches!(&work.action, Action::Announce(_)), "{work:?}");
+    done(reconciler, &work, Ok(()), now);
 }
 
 fn next(reconciler: &mut Reconciler) -> Option<Action> {
@@ -108,11 +117,39 @@ fn an_announcement_is_repeated_at_growing_spacing_then_now_and_then() {
         pauses.push(due.since(at));
         at = due;
         reconciler.handle_timeout(at);
-        assert!(matches!(next(&mut reconciler), Some(Action::Announce(_))));
+        announce(&mut reconciler, at);
         assert!(reconciler.poll_work().is_none(), "one at a time");
     }
     assert_eq!(pauses[..4], [ms(1_100), ms(2_200), ms(4_400), ms(8_800)]);
     assert!(pauses[4..].iter().all(|p| (ms(60_000)..=ms(100_000)).contains(p)), "{pauses:?}");
+}
+
+#[test]
+fn announcements_of_one_vip_do_not_pile_up() {
+    let (mut reconciler, id) = held();
+    let held = BTreeSet::from([id]);
+    let again =
+        |reconciler: &mut Reconciler, at| reconciler.announce_again(&held, start() + ms(at));
+    again(&mut reconciler, 10);
+    let slow = reconciler.poll_work().expect("an announcement");
+    for at in [20, 30, 40] {
+        again(&mut reconciler, at);
+        assert!(reconciler.poll_work().is_none(), "the one before has not been sent");
+        assert!(reconciler.poll_timeout().at > start() + ms(at), "nothing to do until then");
+    }
+
+    done(&mut reconciler, &slow, Err(trouble()), start() + ms(50));
+    announce(&mut reconciler, start() + ms(51));
+    assert!(reconciler.poll_work().is_none(), "one for all that was asked for meanwhile");
+    assert_eq!(reconciler.poll_timeout().at, start() + ms(50) + ANNOUNCE_AGAIN[0]);
+
+    again(&mut reconciler, 60);
+    let slow = reconciler.poll_work().expect("an announcement");
+    again(&mut reconciler, 70);
+    reconciler.handle_desired(2, &BTreeSet::new(), start() + ms(80));
+    done(&mut reconciler, &slow, Ok(()), start() + ms(90));
+    assert!(matches!(next(&mut reconciler), Some(Action::Release(_))));
+    assert!(reconciler.poll_work().is_none(), "what is let go of is not announced");
 }
 
 #[test]

@@ -3,14 +3,13 @@
 //!
 //! Our addresses carry a mark of their own (`IFA_PROTO`, ip-address(8) `proto`), so that a clean-up never touches anybody
 //! else's. What is held comes from the kernel: a `mirror::Mirror` follows its notifications and is read again as a
-//! whole when some were lost. `queue::Queue` decides in which order work is done, `worker::Worker` does it.
+//! whole when some were lost. [`crate::queue::Queue`] decides in which order work is done, `worker::Worker` does it.
 
 mod announcer;
 mod leftovers;
 mod lifetimes;
 mod mirror;
 mod netlink;
-mod queue;
 mod releases;
 mod secondaries;
 mod segment;

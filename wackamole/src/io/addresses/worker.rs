@@ -20,12 +20,12 @@ use super::announcer::Announcer;
 use super::lifetimes::{LeaseCell, Lifetimes, Permission};
 use super::mirror::{Consequences, Mirror, Notice};
 use super::netlink::{Heard, Monitor, Requests};
-use super::queue::{Batch, Queue};
 use super::releases::Releases;
 use super::{AddressesConfig, MARK, StartError};
 use crate::env::{Action, AddressError, AddressEvent, Work};
 use crate::io::clock::boot_time;
 use crate::io::gate::Doors;
+use crate::queue::{Batch, Queue};
 use announce::Progress;
 
 /// VIPs in one batch. New work is looked at after each, so that a release waits for no more than this; larger batches

@@ -160,6 +160,11 @@ impl Trial {
                 Action::Announce(vip) => {
                     assert!(self.desired.contains(&vip.id()), "announced, and not desired");
                     assert!(self.whole.contains(&vip.id()), "announced, and not there");
+                    let same = |work: &Work| matches!(&work.action, Action::Announce(other) if other.id() == vip.id());
+                    assert!(
+                        !self.in_flight.iter().any(same),
+                        "a second announcement waits for the first"
+                    );
                 }
                 Action::CleanUp => panic!("that is the driver's business"),
                 Action::Probe(_) | Action::FenceNode(_) => panic!("nobody asked for that"),

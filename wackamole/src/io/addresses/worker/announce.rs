@@ -8,13 +8,13 @@ use wackamole_protocol::vip::Vip;
 
 use super::super::announcer::SendError;
 use super::super::mirror::{KernelAddress, Link};
-use super::super::queue::Job;
 use super::Worker;
 use crate::env::AddressError;
 use crate::io::arp::{ArpForm, gratuitous_arp};
 use crate::io::clock::boot_time;
 use crate::io::ethernet::MacAddress;
 use crate::io::ndp::neighbour_advertisement;
+use crate::queue::Job;
 
 /// So many pauses without a frame going out, and an announcement fails.
 const BUSY_PAUSES_MAX: u32 = 200;

@@ -8,11 +8,11 @@ use wackamole_protocol::vip::{Vip, VipId};
 use super::super::lifetimes::Permission;
 use super::super::mirror::{AcquirePlan, Consequences, KernelAddress};
 use super::super::netlink::Change;
-use super::super::queue::Job;
 use super::super::secondaries;
 use super::Worker;
 use crate::env::AddressError;
 use crate::io::clock::boot_time;
+use crate::queue::Job;
 
 impl Worker {
     pub(super) fn clean_up(&mut self, ticket: u64) {

@@ -8,10 +8,10 @@ use wackamole_protocol::vip::Vip;
 
 use super::super::mirror::KernelAddress;
 use super::super::netlink::{CHANGES_AT_ONCE, Change};
-use super::super::queue::Job;
 use super::Worker;
 use crate::env::AddressError;
 use crate::io::clock::boot_time;
+use crate::queue::Job;
 
 /// The gate.
 impl Worker {

@@ -1,4 +1,4 @@
-//! In which order address work is done. Pure.
+//! In which order a worker does address work. Pure: production's worker goes by it, and the simulator's.
 //!
 //! Releases first: another machine waits for them. Then the first announcement of what was just acquired, because until
 //! then nobody sends to us. Then acquires, then repeated announcements. Work on one VIP keeps its order, and what stands
@@ -14,16 +14,16 @@ use crate::env::{Action, Work};
 
 /// Work on one VIP.
 #[derive(Clone, Debug)]
-pub(super) struct Job {
+pub struct Job {
     /// The caller's number for it.
-    pub(super) ticket: u64,
+    pub ticket: u64,
     /// The VIP.
-    pub(super) vip: Arc<Vip>,
+    pub vip: Arc<Vip>,
 }
 
 /// What to do next. No VIP occurs twice.
 #[derive(Debug)]
-pub(super) enum Batch {
+pub enum Batch {
     /// Remove leftovers.
     CleanUp {
         /// The caller's number for it.
@@ -84,7 +84,7 @@ impl Line {
 
 /// Work that waits.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub struct Queue {
     lines: BTreeMap<VipId, Line>,
     /// The lines by urgency and arrival of their heads.
     order: BTreeSet<(Urgency, i64, VipId)>,
@@ -98,7 +98,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn push(&mut self, work: Work) {
+    /// Takes in work. Probes and fence commands are nobody's turn, and are not taken.
+    pub fn push(&mut self, work: Work) {
         if self.clean_up.is_some() {
             self.behind.push_back(work);
             return;
@@ -131,7 +132,7 @@ impl Queue {
     }
 
     /// Puts back an announcement that could not be sent, to be the first of its kind.
-    pub(super) fn put_back_announcement(&mut self, job: Job) {
+    pub fn put_back_announcement(&mut self, job: Job) {
         let id = job.vip.id();
         let line = self.lines.entry(id).or_default();
         if line.release_waits() {
@@ -144,23 +145,23 @@ impl Queue {
     }
 
     /// Is the most urgent work an announcement?
-    pub(super) fn only_announcements(&self) -> bool {
+    pub fn only_announcements(&self) -> bool {
         self.order.first().is_some_and(|&(_, _, id)| self.head_verb(id) == Some(Verb::Announce))
     }
 
     /// Does a release wait?
-    pub(super) fn has_releases(&self) -> bool {
+    pub fn has_releases(&self) -> bool {
         self.order.first().is_some_and(|&(urgency, ..)| urgency == Urgency::Release)
     }
 
     /// All VIPs that wait to be released, whatever stands before it.
-    pub(super) fn releases(&self) -> impl Iterator<Item = &Arc<Vip>> {
+    pub fn releases(&self) -> impl Iterator<Item = &Arc<Vip>> {
         let first = self.order.iter().take_while(|&&(urgency, ..)| urgency == Urgency::Release);
         first.filter_map(|(_, _, id)| self.lines.get(id)?.release())
     }
 
     /// Takes the most urgent work, at most `limit` pieces of one kind.
-    pub(super) fn take(&mut self, limit: usize) -> Option<Batch> {
+    pub fn take(&mut self, limit: usize) -> Option<Batch> {
         if !self.pointless.is_empty() {
             return Some(Batch::Pointless(std::mem::take(&mut self.pointless)));
         }
