@@ -63,7 +63,7 @@ pub(crate) struct Run {
     /// With --trace or a folder of --report: every datagram too. The page of a single run has them anyway.
     #[arg(long)]
     pub(crate) datagrams: bool,
-    /// Which engine runs them: turmoil or fast. The outcome is the same.
+    /// Which engine runs them: turmoil, fast or every-tick. The outcome is the same.
     #[arg(long, value_parser = engine, default_value = "turmoil")]
     pub(crate) engine: Scheduler,
     /// Write a page for one run into a file that ends in `.html`: of the given seed, or of the first that breaks a promise,
@@ -104,7 +104,7 @@ pub(crate) struct Explore {
     /// Do not shrink.
     #[arg(long)]
     pub(crate) no_shrink: bool,
-    /// Which engine runs them: turmoil or fast. The outcome is the same.
+    /// Which engine runs them: turmoil, fast or every-tick. The outcome is the same.
     #[arg(long, value_parser = engine, default_value = "fast")]
     pub(crate) engine: Scheduler,
     /// Write the scenario of this seed to standard output.
@@ -161,7 +161,7 @@ pub(crate) struct Shrink {
     /// At most so many runs.
     #[arg(long, default_value_t = SHRINK_RUNS)]
     pub(crate) runs: usize,
-    /// Which engine runs them: turmoil or fast. The result is run under turmoil all the same.
+    /// Which engine runs them: turmoil, fast or every-tick. The result is run under turmoil all the same.
     #[arg(long, value_parser = engine, default_value = "fast")]
     pub(crate) engine: Scheduler,
 }
@@ -174,12 +174,12 @@ pub(crate) struct Determinism {
     /// Only under these partition policies.
     #[arg(long, value_delimiter = ',', value_parser = policy)]
     pub(crate) policies: Vec<Partition>,
-    /// Which engine runs them: turmoil or fast.
+    /// Which engine runs them: turmoil, fast or every-tick.
     #[arg(long, value_parser = engine, default_value = "fast")]
     pub(crate) engine: Scheduler,
-    /// Run them under the other engine too, and compare.
+    /// Run them under the other engines too, and compare.
     #[arg(long)]
-    pub(crate) both_engines: bool,
+    pub(crate) all_engines: bool,
 }
 
 #[derive(Args)]
@@ -233,5 +233,6 @@ fn policy(text: &str) -> Result<Partition, String> {
 }
 
 fn engine(text: &str) -> Result<Scheduler, String> {
-    Scheduler::named(text).ok_or_else(|| format!("found `{text}`, expected turmoil or fast"))
+    Scheduler::named(text)
+        .ok_or_else(|| format!("found `{text}`, expected turmoil, fast or every-tick"))
 }

@@ -322,13 +322,12 @@ fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
 }
 
 fn determinism(options: &Determinism) -> anyhow::Result<bool> {
-    let other = match options.engine {
-        Scheduler::Turmoil => Scheduler::Fast,
-        Scheduler::Fast => Scheduler::Turmoil,
-    };
     let two = NonZeroUsize::MIN.saturating_add(1);
     let mut courses = vec![(options.engine, NonZeroUsize::MIN), (options.engine, two)];
-    courses.extend(options.both_engines.then_some((other, two)));
+    if options.all_engines {
+        let others = Scheduler::ALL.into_iter().filter(|other| *other != options.engine);
+        courses.extend(others.map(|other| (other, two)));
+    }
     let seeds = options.seeds.clone().count();
     let bar = ProgressBar::new((seeds * courses.len()) as u64);
     let policies = policies(&options.policies);

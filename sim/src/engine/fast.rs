@@ -5,9 +5,6 @@
 //!   sender, and then by when it was sent;
 //! - timers round up to whole ticks;
 //! - what arrives while no daemon runs is gone, also what has just arrived when one starts.
-//!
-//! A machine is one future. Whenever it is polled, each of its timers is, because the driver spawns nothing and waits in one
-//! `select!`; so all that the engine has to know of its timers is the earliest.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,14 +19,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use wackamole_protocol::time::Duration;
 
+use super::time::{AlarmTime, NEVER, Tick, ticks};
 use super::{Ended, Host, Software, UDP_CAPACITY};
 use crate::network::{PORT, node_address, node_at};
-
-/// A time in ticks since the start of the world.
-type Tick = u64;
-
-/// Later than any world lasts.
-const NEVER: Tick = Tick::MAX;
 
 /// The machines and what is between them.
 pub struct Fast {
@@ -71,7 +63,7 @@ impl Wake for Woken {
 
 /// Everything that machines share.
 struct Wires {
-    now: Cell<Tick>,
+    now: Rc<Cell<Tick>>,
     latency: Cell<Tick>,
     /// By sender and receiver.
     cut: RefCell<Vec<bool>>,
@@ -98,16 +90,11 @@ struct Datagram {
     bytes: Vec<u8>,
 }
 
-fn ticks(duration: Duration) -> Tick {
-    duration.as_secs().saturating_mul(1_000)
-        + u64::from(duration.subsec_nanos().div_ceil(1_000_000))
-}
-
 impl Fast {
     /// Machines that are off. What they send takes `latency`.
     pub fn new(machines: Vec<Software>, latency: Duration) -> Self {
         let wires = Wires {
-            now: Cell::new(0),
+            now: Rc::default(),
             latency: Cell::new(ticks(latency)),
             cut: RefCell::new(vec![false; machines.len() * machines.len()]),
             ports: machines.iter().map(|_| RefCell::default()).collect(),
@@ -276,8 +263,8 @@ pub struct FastHost {
 
 impl FastHost {
     /// The world's time.
-    pub fn time(&self) -> FastTime {
-        FastTime { wires: Rc::clone(&self.wires), alarm: Rc::clone(&self.alarm) }
+    pub fn time(&self) -> AlarmTime {
+        AlarmTime::new(&self.wires.now, &self.alarm)
     }
 
     /// Opens the machine's socket.
@@ -285,39 +272,6 @@ impl FastHost {
         let mut port = self.wires.ports[self.node].borrow_mut();
         (port.bound, port.joined) = (true, multicast);
         FastSocket { node: self.node, wires: Rc::clone(&self.wires) }
-    }
-}
-
-/// The world's time.
-#[derive(Clone)]
-pub struct FastTime {
-    wires: Rc<Wires>,
-    alarm: Rc<Cell<Tick>>,
-}
-
-impl std::fmt::Debug for FastTime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FastTime({} ms)", self.wires.now.get())
-    }
-}
-
-impl FastTime {
-    /// The time since the start of the world.
-    pub fn now(&self) -> Duration {
-        Duration::from_millis(self.wires.now.get())
-    }
-
-    /// Waits.
-    pub async fn sleep(&self, duration: Duration) {
-        let end = ticks(self.now().saturating_add(duration));
-        poll_fn(|_| {
-            if self.wires.now.get() >= end {
-                return Poll::Ready(());
-            }
-            self.alarm.set(self.alarm.get().min(end));
-            Poll::Pending
-        })
-        .await;
     }
 }
 

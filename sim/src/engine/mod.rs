@@ -1,10 +1,12 @@
 //! What runs the machines: time, datagrams, starts and crashes.
 //!
-//! There are two engines, and a scenario takes the same course under both, to the byte. [`turmoil`] is the general one, with a
-//! runtime for each machine. [`fast`] is ours: it polls only who has something to do, and passes over the ticks in which
-//! nobody has. What the machines see of either is a [`Host`]: the time and a socket.
+//! A scenario takes the same course under each of them, to the byte. [`turmoil`] is the general one, with a runtime for each
+//! machine; [`fast`] is ours and polls only who has something to do. Both pass over the ticks in which nobody has. Turmoil in every
+//! tick, with tokio's timers instead of our alarms, is what the two are compared with. What the machines see of any is a
+//! [`Host`]: the time and a socket.
 
 pub mod fast;
+pub mod time;
 pub mod turmoil;
 
 use std::error::Error;
@@ -17,7 +19,7 @@ use std::rc::Rc;
 use tokio::time::Instant as TokioInstant;
 use wackamole_protocol::time::Duration;
 
-/// The grain of both engines; must be whole milliseconds, because tokio's timers are.
+/// The grain of all engines; must be whole milliseconds, because tokio's timers are.
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// Enough for everything that comes in while a daemon is paused; what exceeds it is dropped without a word.
@@ -32,22 +34,25 @@ pub type Software = Rc<dyn Fn(Host) -> Pin<Box<dyn Future<Output = Ended>>>>;
 /// Which engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheduler {
-    /// turmoil.
+    /// turmoil, but in those ticks in which nothing is due.
     #[default]
     Turmoil,
-    /// The one that passes over ticks in which nothing is due.
+    /// The one without runtimes; it passes over the same ticks.
     Fast,
+    /// turmoil in every tick, with tokio's own timers, and every checker looks each time.
+    EveryTick,
 }
 
 impl Scheduler {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Turmoil, Self::Fast];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Turmoil, Self::Fast, Self::EveryTick];
 
     /// What it is called.
     pub fn word(self) -> &'static str {
         match self {
             Self::Turmoil => "turmoil",
             Self::Fast => "fast",
+            Self::EveryTick => "every-tick",
         }
     }
 
@@ -74,7 +79,12 @@ impl Engine {
         seed: u64,
     ) -> Self {
         match scheduler {
-            Scheduler::Turmoil => Self::Turmoil(turmoil::Turmoil::new(machines, latency, seed)),
+            Scheduler::Turmoil => {
+                Self::Turmoil(turmoil::Turmoil::new(machines, latency, seed, false))
+            }
+            Scheduler::EveryTick => {
+                Self::Turmoil(turmoil::Turmoil::new(machines, latency, seed, true))
+            }
             Scheduler::Fast => Self::Fast(fast::Fast::new(machines, latency)),
         }
     }
@@ -98,11 +108,10 @@ impl Engine {
         }
     }
 
-    /// When a machine has something to do next, unless something is done to the world before. turmoil does not say: it wants
-    /// every tick.
+    /// When a machine has something to do next, unless something is done to the world before.
     pub fn next_step(&self) -> Duration {
         match self {
-            Self::Turmoil(engine) => engine.elapsed(),
+            Self::Turmoil(engine) => engine.next_step(),
             Self::Fast(engine) => engine.next_step(),
         }
     }
@@ -110,7 +119,7 @@ impl Engine {
     /// Passes over ticks in which no machine has anything to do, until this time; whole ticks.
     pub fn skip_to(&mut self, time: Duration) {
         match self {
-            Self::Turmoil(_) => {}
+            Self::Turmoil(engine) => engine.skip_to(time),
             Self::Fast(engine) => engine.skip_to(time),
         }
     }
@@ -150,8 +159,8 @@ impl Engine {
 
 /// What a daemon gets from the engine.
 pub enum Host {
-    /// The turmoil host that runs now.
-    Turmoil,
+    /// A host of turmoil.
+    Turmoil(turmoil::TurmoilHost),
     /// One of ours.
     Fast(fast::FastHost),
 }
@@ -160,8 +169,8 @@ impl Host {
     /// The world's time. To be called from the daemon.
     pub fn time(&self) -> WorldTime {
         match self {
-            Self::Turmoil => turmoil::time(),
-            Self::Fast(host) => WorldTime::Fast(host.time()),
+            Self::Turmoil(host) => host.time(),
+            Self::Fast(host) => WorldTime::Alarm(host.time()),
         }
     }
 
@@ -171,7 +180,7 @@ impl Host {
     /// The port is taken; or with `multicast`, the group cannot be joined.
     pub async fn bind(&self, multicast: bool) -> io::Result<Socket> {
         match self {
-            Self::Turmoil => turmoil::bind(multicast).await.map(Socket::Turmoil),
+            Self::Turmoil(host) => host.bind(multicast).await.map(Socket::Turmoil),
             Self::Fast(host) => Ok(Socket::Fast(host.bind(multicast))),
         }
     }
@@ -181,30 +190,30 @@ impl Host {
 #[derive(Clone, Debug)]
 pub enum WorldTime {
     /// tokio's virtual time, which starts anew with each start of a turmoil host.
-    Turmoil {
+    Tokio {
         /// tokio's time when the daemon started.
         started: TokioInstant,
         /// The world's time then.
         at: Duration,
     },
     /// Ours.
-    Fast(fast::FastTime),
+    Alarm(time::AlarmTime),
 }
 
 impl WorldTime {
     /// The time since the start of the world.
     pub fn now(&self) -> Duration {
         match self {
-            Self::Turmoil { started, at } => *at + started.elapsed(),
-            Self::Fast(time) => time.now(),
+            Self::Tokio { started, at } => *at + started.elapsed(),
+            Self::Alarm(time) => time.now(),
         }
     }
 
     /// Waits, until the tick that is not before the end of `duration`.
     pub async fn sleep(&self, duration: Duration) {
         match self {
-            Self::Turmoil { .. } => tokio::time::sleep(duration).await,
-            Self::Fast(time) => time.sleep(duration).await,
+            Self::Tokio { .. } => tokio::time::sleep(duration).await,
+            Self::Alarm(time) => time.sleep(duration).await,
         }
     }
 }
@@ -212,7 +221,7 @@ impl WorldTime {
 /// A machine's UDP socket.
 pub enum Socket {
     /// turmoil's.
-    Turmoil(::turmoil::net::UdpSocket),
+    Turmoil(turmoil::TurmoilSocket),
     /// Ours.
     Fast(fast::FastSocket),
 }
@@ -224,7 +233,7 @@ impl Socket {
     /// Nobody has that address.
     pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         match self {
-            Self::Turmoil(socket) => socket.try_send_to(datagram, to).map(drop),
+            Self::Turmoil(socket) => socket.send_to(datagram, to),
             Self::Fast(socket) => socket.send_to(datagram, to),
         }
     }
@@ -235,7 +244,7 @@ impl Socket {
     /// None, as long as all wires are known.
     pub fn send_group(&self, datagram: &[u8]) -> io::Result<()> {
         match self {
-            Self::Turmoil(socket) => turmoil::send_group(socket, datagram),
+            Self::Turmoil(socket) => socket.send_group(datagram),
             Self::Fast(socket) => {
                 socket.send_group(datagram);
                 Ok(())
