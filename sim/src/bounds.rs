@@ -136,9 +136,11 @@ impl Bounds {
         let handover = round_trip + 2 * all_vips + 3 * TICK + repetitions;
         let [inquiry, unnoticed, dispute] = if safety.partition == Partition::Lan {
             let answer = (timing.heartbeat / 2).min(Duration::from_millis(20));
+            // Where something answers for everybody each inquiry lasts as long as it may, also that before a move for balance.
+            let proxied = waited_out.filter(|_| scenario.proxy_arp).unwrap_or_default();
             [
                 // And half as long again where somebody else might begin to ask at the same moment.
-                answer + answer / 2 + round_trip + 3 * TICK,
+                answer + answer / 2 + round_trip + 3 * TICK + proxied,
                 2 * answer + all_vips + round_trip + 3 * TICK,
                 timing.failure_timeout + 2 * timing.heartbeat,
             ]
