@@ -22,6 +22,8 @@ use crate::journal::{KernelChange, What};
 
 /// Nodes mature by themselves: that makes no change.
 const NOW_AND_THEN: Duration = Duration::from_millis(100);
+/// In a world that has been left alone for so long that all are mature.
+const AT_REST: Duration = Duration::from_secs(1);
 
 /// Held for so long, an address that is deleted is put back as fast as the first time.
 const STABLE: Duration = Duration::from_secs(60);
@@ -98,7 +100,7 @@ impl Check for Coverage {
                 self.deleted[vip].push(entry.at);
             }
         }
-        let now_and_then = glance.now.as_millis().is_multiple_of(NOW_AND_THEN.as_millis());
+        let now_and_then = glance.now.as_millis().is_multiple_of(pace(glance).as_millis());
         if !glance.changed && !self.look_again && !now_and_then {
             return;
         }
@@ -177,7 +179,13 @@ impl Check for Coverage {
         if self.look_again {
             return Some(glance.now + TICK);
         }
-        let periods = glance.now.as_millis() / NOW_AND_THEN.as_millis() + 1;
-        Some(NOW_AND_THEN * periods as u32)
+        let pace = pace(glance);
+        let periods = glance.now.as_millis() / pace.as_millis() + 1;
+        Some(pace * periods as u32)
     }
+}
+
+/// How often it looks although nothing has changed.
+fn pace(glance: &Glance<'_>) -> Duration {
+    if glance.calm_for() > glance.bounds.settle { AT_REST } else { NOW_AND_THEN }
 }
