@@ -61,6 +61,7 @@ impl Agent {
         }
         let newly = slot.local == Local::Wanted;
         slot.local = Local::Held;
+        slot.returns = false;
         slot.vanished = false;
         slot.clear_from.clear();
         let reason = slot.reason;

@@ -52,6 +52,8 @@ pub(crate) struct Slot {
     /// And whoever sent it held it, or knew that nobody did.
     pub(crate) early_clear: bool,
     pub(crate) local: Local,
+    /// It was wanted again before its release was confirmed: our kernel may have let go of it, and has yet to acquire it.
+    pub(crate) returns: bool,
     /// The generation of the desired set in which the VIP came in or went out last; older outcomes are stale.
     pub(crate) changed_in: u64,
     /// Other members whose kernels answer for it, as far as they have told.
@@ -101,6 +103,7 @@ impl Slot {
             early_permission: false,
             early_clear: false,
             local: Local::Absent,
+            returns: false,
             changed_in: 0,
             other_holders: BTreeSet::new(),
             cleared: false,
@@ -140,8 +143,8 @@ impl Slot {
         self.owner == Some(me)
             && match self.permission {
                 Permission::Here => kept || self.cleared,
-                // Several held it when two halves met, and we keep it while the others let go.
-                Permission::Awaiting(_) => kept,
+                // Several held it when two halves met, and we keep it while the others let go: if we have it.
+                Permission::Awaiting(_) => kept && !self.returns,
                 Permission::None | Permission::Owed => false,
             }
     }

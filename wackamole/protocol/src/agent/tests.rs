@@ -294,6 +294,25 @@ fn who_keeps_a_vip_after_a_merge_tells_that_it_has_it_when_the_others_have_let_g
 }
 
 #[test]
+fn what_was_let_go_of_and_wanted_again_is_not_kept_beside_others() {
+    let (mut agent, vips) = agent();
+    install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+    held(&mut agent, vips[0]);
+    agent.handle_view_lost(now());
+    install(&mut agent, 2, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]), "its release has yet to be confirmed");
+
+    install(&mut agent, 3, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
+    assert_eq!(desires(&agent), BTreeSet::new(), "it would be acquired beside the third");
+    released(&mut agent, vips[0]);
+    release_of(&mut agent, 2, vips[0], ME);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
+    held(&mut agent, vips[0]);
+    install(&mut agent, 4, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]), "it is there now");
+}
+
+#[test]
 fn who_cannot_hold_a_vip_says_so_when_it_has_the_permission_to_pass_on() {
     let reports = |messages: &[AgentMessage]| {
         messages.iter().filter(|message| matches!(message, AgentMessage::Report(_))).count()
