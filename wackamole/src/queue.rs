@@ -2,8 +2,8 @@
 //!
 //! Releases first: another machine waits for them. Then the first announcement of what was just acquired, because until
 //! then nobody sends to us. Then acquires, then repeated announcements. Work on one VIP keeps its order, and what stands
-//! before a release is as urgent as the release; an acquire or announcement that a release overtakes is pointless and dropped. A
-//! clean-up waits for everything before it and holds up everything after it.
+//! before a release is as urgent as the release; an acquire or announcement that a release overtakes is pointless and dropped, and so is
+//! an announcement before an acquire. A clean-up waits for everything before it and holds up everything after it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,6 +12,10 @@ use wackamole_protocol::vip::{Vip, VipId};
 
 use crate::env::{Action, Work};
 
+/// So many pieces of one kind are done together. New work is looked at after each batch, so that a release waits for no more than this;
+/// larger batches save nothing that can be measured.
+pub const BATCH: usize = 16;
+
 /// Work on one VIP.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -19,6 +23,8 @@ pub struct Job {
     pub ticket: u64,
     /// The VIP.
     pub vip: Arc<Vip>,
+    /// It is the first announcement of what was just acquired.
+    first: bool,
 }
 
 /// What to do next. No VIP occurs twice.
@@ -117,30 +123,35 @@ impl Queue {
         let id = vip.id();
         self.arrivals += 1;
         let line = self.lines.entry(id).or_default();
-        if verb == Verb::Release {
-            line.waiting.retain(|waiting| {
-                let pointless = waiting.verb != Verb::Release;
-                if pointless {
-                    self.pointless.push(waiting.job.ticket);
-                }
-                !pointless
-            });
-        }
-        let job = Job { ticket: work.ticket, vip };
+        line.waiting.retain(|waiting| {
+            let pointless = match verb {
+                Verb::Release => waiting.verb != Verb::Release,
+                // It is announced when it is there again; and would wait for as long as the announcement does.
+                Verb::Acquire => waiting.verb == Verb::Announce,
+                Verb::Announce => false,
+            };
+            if pointless {
+                self.pointless.push(waiting.job.ticket);
+            }
+            !pointless
+        });
+        let job = Job { ticket: work.ticket, vip, first: false };
         line.waiting.push_back(Waiting { arrival: self.arrivals, verb, job });
         self.find_place(id);
     }
 
     /// Puts back an announcement that could not be sent, to be the first of its kind.
     pub fn put_back_announcement(&mut self, job: Job) {
-        let id = job.vip.id();
+        let (id, first) = (job.vip.id(), job.first);
         let line = self.lines.entry(id).or_default();
         if line.release_waits() {
             self.pointless.push(job.ticket);
             return;
         }
         line.waiting.push_front(Waiting { arrival: i64::MIN, verb: Verb::Announce, job });
-        self.unannounced.insert(id);
+        if first {
+            self.unannounced.insert(id);
+        }
         self.find_place(id);
     }
 
@@ -193,11 +204,16 @@ impl Queue {
     }
 
     fn take_head(&mut self, id: VipId) -> Option<Job> {
-        let Waiting { verb, job, .. } = self.lines.get_mut(&id)?.waiting.pop_front()?;
+        let Waiting { verb, mut job, .. } = self.lines.get_mut(&id)?.waiting.pop_front()?;
         match verb {
-            Verb::Acquire => self.unannounced.insert(id),
-            Verb::Release | Verb::Announce => self.unannounced.remove(&id),
-        };
+            Verb::Acquire => {
+                self.unannounced.insert(id);
+            }
+            Verb::Release => {
+                self.unannounced.remove(&id);
+            }
+            Verb::Announce => job.first = self.unannounced.remove(&id),
+        }
         self.find_place(id);
         Some(job)
     }

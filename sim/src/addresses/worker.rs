@@ -1,12 +1,14 @@
 //! When a simulated machine does its address work: in production's order (`wackamole::queue`), each piece taking its time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use wackamole::env::{Action, Work};
-use wackamole::queue::{Batch, Job, Queue};
+use wackamole::queue::{BATCH, Batch, Job, Queue};
 use wackamole_protocol::time::Duration;
-use wackamole_protocol::vip::VipId;
+use wackamole_protocol::vip::{Vip, VipId};
 
+use crate::engine::TICK;
 use crate::rng::{Rng, Span};
 
 /// What sending a probe takes: a thread of its own sends many in the time of one address operation.
@@ -27,8 +29,9 @@ pub(super) struct Worker {
     rng: Rng,
     queue: Queue,
     pointless: VecDeque<u64>,
-    /// What it is at, and when that ends.
-    under_way: Option<(Duration, Work)>,
+    /// What it is at, and when all of that ends.
+    under_way: VecDeque<Work>,
+    ends: Duration,
     /// Nothing waits.
     idle: bool,
     /// When it has ended what it was at last, or was given something to do.
@@ -66,7 +69,8 @@ impl Worker {
             rng,
             queue: Queue::default(),
             pointless: VecDeque::new(),
-            under_way: None,
+            under_way: VecDeque::new(),
+            ends: Duration::ZERO,
             idle: true,
             free_at: Duration::ZERO,
             apart: VecDeque::new(),
@@ -103,7 +107,7 @@ impl Worker {
         if let Some(ticket) = self.pointless.pop_front() {
             return Next::Pointless(ticket);
         }
-        let worker = self.under_way.as_ref().map(|(ends, _)| *ends);
+        let worker = (!self.under_way.is_empty()).then_some(self.ends);
         let apart = self.apart.iter().enumerate().map(|(place, (ends, _))| (*ends, place)).min();
         let hung = self.hung.iter().filter_map(|(vip, hung)| Some((hung.until?, *vip))).min();
         let times = [worker, apart.map(|(at, _)| at), hung.map(|(at, _)| at)];
@@ -112,12 +116,12 @@ impl Worker {
             return Next::At(first);
         }
         let work = if worker == Some(first) {
-            self.free_at = first;
-            self.under_way.take().map(|(_, work)| work)
+            self.free_at = resumed_at(first, now);
+            self.under_way.pop_front()
         } else if let Some((_, place)) = apart.filter(|&(at, _)| at == first) {
             self.apart.remove(place).map(|(_, work)| work)
         } else {
-            hung.and_then(|(_, vip)| self.take_hung(first, vip))
+            hung.and_then(|(_, vip)| self.take_hung(resumed_at(first, now), vip))
         };
         work.map_or(Next::Idle, Next::Do)
     }
@@ -138,11 +142,10 @@ impl Worker {
             || self.queue.releases().any(|other| other.id() == vip)
     }
 
-    /// Begins what is most urgent, if it is not at anything.
+    /// Begins what is most urgent, if it is not at anything. What is done together is told together, as in production.
     fn begin(&mut self) {
-        while self.under_way.is_none() && self.pointless.is_empty() {
-            let only = |jobs: Vec<Job>| jobs.into_iter().next();
-            let action = match self.queue.take(1) {
+        while self.under_way.is_empty() && self.pointless.is_empty() {
+            let (jobs, action): (Vec<Job>, fn(Arc<Vip>) -> Action) = match self.queue.take(BATCH) {
                 None => {
                     self.idle = true;
                     return;
@@ -151,29 +154,29 @@ impl Worker {
                     self.pointless.extend(tickets);
                     return;
                 }
-                Some(Batch::CleanUp { ticket }) => Some((ticket, Action::CleanUp)),
-                Some(Batch::Release(jobs)) => {
-                    only(jobs).map(|job| (job.ticket, Action::Release(job.vip)))
+                Some(Batch::CleanUp { ticket }) => {
+                    self.ends = self.free_at + self.operation.draw(&mut self.rng);
+                    self.under_way.push_back(Work { ticket, action: Action::CleanUp });
+                    return;
                 }
-                Some(Batch::Acquire(jobs)) => {
-                    only(jobs).map(|job| (job.ticket, Action::Acquire(job.vip)))
-                }
-                Some(Batch::Announce(jobs)) => {
-                    only(jobs).map(|job| (job.ticket, Action::Announce(job.vip)))
-                }
+                Some(Batch::Release(jobs)) => (jobs, Action::Release),
+                Some(Batch::Acquire(jobs)) => (jobs, Action::Acquire),
+                Some(Batch::Announce(jobs)) => (jobs, Action::Announce),
             };
-            let Some((ticket, action)) = action else { continue };
-            let work = Work { ticket, action };
-            match vip_of(&work).and_then(|vip| self.hung.get_mut(&vip)) {
-                Some(hung) => hung.work.push_back(work),
-                None => {
-                    let operation = self.operation.draw(&mut self.rng);
-                    let takes = match &work.action {
-                        Action::Announce(_) => announcement(operation),
-                        _ => operation,
-                    };
-                    self.under_way = Some((self.free_at + takes, work));
+            self.ends = self.free_at;
+            for job in jobs {
+                let (id, work) =
+                    (job.vip.id(), Work { ticket: job.ticket, action: action(job.vip) });
+                if let Some(hung) = self.hung.get_mut(&id) {
+                    hung.work.push_back(work);
+                    continue;
                 }
+                let operation = self.operation.draw(&mut self.rng);
+                self.ends += match &work.action {
+                    Action::Announce(_) => announcement(operation),
+                    _ => operation,
+                };
+                self.under_way.push_back(work);
             }
         }
     }
@@ -189,6 +192,12 @@ impl Worker {
         }
         work
     }
+}
+
+/// When it can go on with something else that ended at `end` and is told `now`: if that is more than a tick later, the process was
+/// stopped in between.
+fn resumed_at(end: Duration, now: Duration) -> Duration {
+    if now > end + TICK { now } else { end }
 }
 
 fn vip_of(work: &Work) -> Option<VipId> {

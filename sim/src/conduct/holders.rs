@@ -46,11 +46,19 @@ impl Holder {
     }
 
     pub(super) fn reported(&mut self, event: &AddressEvent) {
-        if let AddressEvent::Done { ticket, result } = event
-            && let Some(vip) = self.releasing.remove(ticket)
-            && result.is_ok()
-        {
-            self.may_answer.remove(&vip);
+        match event {
+            AddressEvent::Done { ticket, result } => {
+                if let Some(vip) = self.releasing.remove(ticket)
+                    && result.is_ok()
+                {
+                    self.may_answer.remove(&vip);
+                }
+            }
+            // Put back, it is acquired anew.
+            AddressEvent::Vanished(vip) => {
+                self.may_answer.remove(vip);
+            }
+            _ => {}
         }
     }
 

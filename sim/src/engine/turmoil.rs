@@ -35,6 +35,8 @@ pub struct Turmoil {
 /// What the engine knows of a machine.
 #[derive(Clone, Default)]
 struct Machine {
+    /// A daemon runs on it.
+    runs: Rc<Cell<bool>>,
     woken: Arc<Woken>,
     alarm: Rc<Cell<Tick>>,
 }
@@ -96,11 +98,12 @@ impl Turmoil {
     /// When a machine has something to do next.
     pub fn next_step(&self) -> Duration {
         let now = self.wires.now.get();
-        let busy = || self.machines.iter().any(|machine| machine.woken.is_set());
+        let running = || self.machines.iter().filter(|machine| machine.runs.get());
+        let busy = || running().any(|machine| machine.woken.is_set());
         if self.every_tick || self.wires.arrival.get() >= now || busy() {
             return self.elapsed();
         }
-        let alarms = self.machines.iter().map(|machine| machine.alarm.get());
+        let alarms = running().map(|machine| machine.alarm.get());
         Duration::from_millis(alarms.min().unwrap_or(NEVER).max(now))
     }
 
@@ -116,7 +119,7 @@ impl Turmoil {
     pub fn step(&mut self) -> Result<(), String> {
         let now = self.wires.now.get();
         for machine in &self.machines {
-            if machine.alarm.get() <= now {
+            if machine.runs.get() && machine.alarm.get() <= now {
                 machine.woken.wake_by_ref();
             }
         }
@@ -131,12 +134,13 @@ impl Turmoil {
         self.machines[node].forget();
         self.sim.bounce(address(node));
         self.machines[node].woken.set(true);
+        self.machines[node].runs.set(true);
     }
 
     /// The daemon of a machine is gone.
     pub fn crash(&mut self, node: usize) {
         self.sim.crash(address(node));
-        self.machines[node].forget();
+        self.machines[node].ended();
     }
 
     /// Connects or cuts one direction.
@@ -164,6 +168,12 @@ impl Machine {
     fn forget(&self) {
         self.woken.set(false);
         self.alarm.set(NEVER);
+    }
+
+    /// Its daemon is gone.
+    fn ended(&self) {
+        self.runs.set(false);
+        self.forget();
     }
 }
 
@@ -217,7 +227,11 @@ impl Future for Watched {
         *woken.turmoil.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(context.waker().clone());
         let waker = Waker::from(woken);
-        self.daemon.as_mut().poll(&mut Context::from_waker(&waker))
+        let polled = self.daemon.as_mut().poll(&mut Context::from_waker(&waker));
+        if polled.is_ready() {
+            self.machine.ended();
+        }
+        polled
     }
 }
 

@@ -66,19 +66,28 @@ fn run(worker: &mut Worker, until: u64, hangs: Option<(&str, u64)>) -> String {
 
 #[test]
 fn one_piece_follows_the_other_in_production_s_order() {
-    assert_eq!(run(&mut worker("a1 a2 r3"), 100, None), "8:r3 16:a1 24:a2");
-    assert_eq!(run(&mut worker("n1 n2 a3 n3"), 100, None), "8:a3 9:n3 10:n1 11:n2");
-    assert_eq!(run(&mut worker("a1 a2 p3"), 100, None), "0:p3 8:a1 16:a2");
+    assert_eq!(run(&mut worker("a1 a2 r3"), 100, None), "8:r3 24:a1 24:a2");
+    assert_eq!(run(&mut worker("n1 n2 a3 n3"), 100, None), "8:a3 9:n3 11:n1 11:n2");
+    assert_eq!(run(&mut worker("a1 a2 p3"), 100, None), "0:p3 16:a1 16:a2");
 }
 
 #[test]
 fn what_has_begun_is_ended_and_what_has_not_gives_way_to_a_release() {
-    let mut worker = worker("a1 a2");
+    let mut worker = worker("a1");
     assert_eq!(run(&mut worker, 4, None), "");
-    submit(&mut worker, 4, "r1 r2");
+    submit(&mut worker, 4, "a2 r1 r2");
     assert!(worker.will_be_released(vip(1).id()));
-    assert_eq!(run(&mut worker, 100, None), "8:a1 8:x1 16:r1 24:r2");
+    assert_eq!(run(&mut worker, 100, None), "8:a1 8:x0 24:r1 24:r2");
     assert!(!worker.will_be_released(vip(1).id()));
+}
+
+#[test]
+fn a_process_that_was_stopped_does_the_rest_of_its_work_when_it_goes_on() {
+    let mut worker = worker("a1");
+    assert_eq!(run(&mut worker, 4, None), "");
+    submit(&mut worker, 1_000, "r2");
+    assert!(matches!(worker.next(ms(1_000)), Next::Do(_)), "what was under way is done");
+    assert!(matches!(worker.next(ms(1_000)), Next::At(at) if at == ms(1_008)));
 }
 
 #[test]

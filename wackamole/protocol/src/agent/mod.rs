@@ -308,12 +308,10 @@ impl Agent {
         for (vip, slot) in &mut self.slots {
             match (self.desired.contains(vip), desired.contains(vip)) {
                 (false, true) => {
-                    slot.returns = slot.local == Local::Leaving;
                     slot.local = Local::Wanted;
                     slot.changed_in = self.generation;
                 }
                 (true, false) => {
-                    slot.returns = false;
                     slot.local = Local::Leaving;
                     slot.changed_in = self.generation;
                 }

@@ -46,6 +46,8 @@ impl Agent {
                 if let Some(slot) = self.slots.get_mut(&vip) {
                     slot.vanished = true;
                 }
+                // Others may have it still, and we have yet to put it back.
+                self.restate_due = true;
                 // While it is gone nobody answers for it, so whoever is away, and waits for us to die, may find it free.
                 if !self.nobody_is_away() {
                     self.ask_again([vip]);
@@ -61,7 +63,6 @@ impl Agent {
         }
         let newly = slot.local == Local::Wanted;
         slot.local = Local::Held;
-        slot.returns = false;
         slot.vanished = false;
         slot.clear_from.clear();
         let reason = slot.reason;

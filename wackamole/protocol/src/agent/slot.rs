@@ -52,8 +52,6 @@ pub(crate) struct Slot {
     /// And whoever sent it held it, or knew that nobody did.
     pub(crate) early_clear: bool,
     pub(crate) local: Local,
-    /// It was wanted again before its release was confirmed: our kernel may have let go of it, and has yet to acquire it.
-    pub(crate) returns: bool,
     /// The generation of the desired set in which the VIP came in or went out last; older outcomes are stale.
     pub(crate) changed_in: u64,
     /// Other members whose kernels answer for it, as far as they have told.
@@ -103,7 +101,6 @@ impl Slot {
             early_permission: false,
             early_clear: false,
             local: Local::Absent,
-            returns: false,
             changed_in: 0,
             other_holders: BTreeSet::new(),
             cleared: false,
@@ -130,6 +127,11 @@ impl Slot {
         self.local != Local::Absent
     }
 
+    /// Our kernel answers for it now.
+    pub(crate) fn is_there(&self) -> bool {
+        self.local == Local::Held && !self.vanished
+    }
+
     /// Whether the address should be on this machine. `frozen`: between accept and install what is held is kept and
     /// nothing is acquired.
     pub(crate) fn is_desired(&self, me: NodeId, frozen: bool) -> bool {
@@ -143,8 +145,9 @@ impl Slot {
         self.owner == Some(me)
             && match self.permission {
                 Permission::Here => kept || self.cleared,
-                // Several held it when two halves met, and we keep it while the others let go: if we have it.
-                Permission::Awaiting(_) => kept && !self.returns,
+                // Several held it when two halves met, and we keep it while the others let go. What our kernel has yet to
+                // acquire, or to put back, waits for them.
+                Permission::Awaiting(_) => self.is_there(),
                 Permission::None | Permission::Owed => false,
             }
     }

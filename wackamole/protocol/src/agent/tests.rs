@@ -283,10 +283,10 @@ fn between_accept_and_install_nothing_is_added_and_nothing_thrown_away() {
 fn who_keeps_a_vip_after_a_merge_tells_that_it_has_it_when_the_others_have_let_go() {
     let (mut agent, vips) = agent();
     install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
-    // The acquire is still under way when two halves meet, and another holds the VIP, too.
-    install(&mut agent, 2, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
-    told(&mut agent, 0);
     held(&mut agent, vips[0]);
+    told(&mut agent, 0);
+    install(&mut agent, 2, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
+    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
     assert_eq!(acquired(&told(&mut agent, 0)), [], "the coordinator would move it on");
     release_of(&mut agent, 2, vips[0], ME);
     assert!(agent.announce.contains(&vips[0]), "the segment may point at the other");
@@ -294,22 +294,33 @@ fn who_keeps_a_vip_after_a_merge_tells_that_it_has_it_when_the_others_have_let_g
 }
 
 #[test]
-fn what_was_let_go_of_and_wanted_again_is_not_kept_beside_others() {
+fn what_is_not_there_yet_is_not_acquired_beside_others() {
+    let wait = |agent: &mut Agent, vip: VipId, epoch: u64| {
+        install(agent, epoch, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
+        assert_eq!(desires(agent), BTreeSet::new(), "the third has it");
+        released(agent, vip);
+        release_of(agent, 2, vip, ME);
+        assert_eq!(desires(agent), BTreeSet::from([vip]));
+        held(agent, vip);
+    };
     let (mut agent, vips) = agent();
-    install(&mut agent, 1, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
-    held(&mut agent, vips[0]);
-    agent.handle_view_lost(now());
-    install(&mut agent, 2, &[(Some(1), &[1]), (None, &[]), (None, &[])]);
-    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]), "its release has yet to be confirmed");
+    let (one, mine) = (vips[0], [(Some(1), &[1][..]), (None, &[]), (None, &[])]);
+    install(&mut agent, 1, &mine);
+    wait(&mut agent, one, 2); // its acquire was under way
 
-    install(&mut agent, 3, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
-    assert_eq!(desires(&agent), BTreeSet::new(), "it would be acquired beside the third");
-    released(&mut agent, vips[0]);
-    release_of(&mut agent, 2, vips[0], ME);
-    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]));
-    held(&mut agent, vips[0]);
-    install(&mut agent, 4, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
-    assert_eq!(desires(&agent), BTreeSet::from([vips[0]]), "it is there now");
+    agent.handle_view_lost(now());
+    install(&mut agent, 3, &mine);
+    assert_eq!(desires(&agent), BTreeSet::from([one]), "its release has yet to be confirmed");
+    wait(&mut agent, one, 4);
+
+    let retry_in = Duration::from_millis(10);
+    agent.handle_addresses(AddressOutcome::Vanished { vip: one, retry_in }, now());
+    wait(&mut agent, one, 5); // it was to be put back
+
+    install(&mut agent, 6, &[(Some(1), &[1, 2]), (None, &[]), (None, &[])]);
+    agent.handle_addresses(AddressOutcome::Vanished { vip: one, retry_in }, now());
+    told(&mut agent, 0);
+    assert_eq!(desires(&agent), BTreeSet::new(), "it would be put back beside the third");
 }
 
 #[test]

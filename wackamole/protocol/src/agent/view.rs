@@ -165,7 +165,11 @@ impl Agent {
                 || nobody_is_away && matches!(slot.permission, Permission::Awaiting(_))
                 || precautions.none_for(&slot.clear_from);
             // What we told as held may have been let go of since: then it is not kept but taken again.
-            let kept = matches!(slot.local, Local::Wanted | Local::Held) || owner != Some(me);
+            let kept = match slot.permission {
+                Permission::Awaiting(_) => slot.is_there(),
+                _ => matches!(slot.local, Local::Wanted | Local::Held),
+            };
+            let kept = kept || owner != Some(me);
             let reason = match verdict.reason {
                 Reason::Kept if !kept => Reason::Uncovered,
                 reason => reason,

@@ -25,12 +25,8 @@ use super::{AddressesConfig, MARK, StartError};
 use crate::env::{Action, AddressError, AddressEvent, Work};
 use crate::io::clock::boot_time;
 use crate::io::gate::Doors;
-use crate::queue::{Batch, Queue};
+use crate::queue::{BATCH, Batch, Queue};
 use announce::Progress;
-
-/// VIPs in one batch. New work is looked at after each, so that a release waits for no more than this; larger batches
-/// save nothing that can be measured.
-const BATCH: usize = 16;
 
 /// Pause when a device takes no more frames, or the kernel's tables could not be read.
 const PAUSE_MS: u8 = 1;
@@ -134,6 +130,7 @@ impl Worker {
         if self.stale || (self.progress.is_interrupted() && self.queue.only_announcements()) {
             self.wait(PollTimeout::from(PAUSE_MS));
             self.take_submitted()?;
+            self.shut_what_will_be_released();
             self.read_notifications();
         }
         match self.queue.take(BATCH) {
