@@ -49,6 +49,9 @@ struct Hung {
     work: VecDeque<Work>,
 }
 
+/// What is done to a VIP.
+type Verb = fn(Arc<Vip>) -> Action;
+
 /// What the worker comes to.
 pub(super) enum Next {
     /// This takes effect now.
@@ -145,7 +148,7 @@ impl Worker {
     /// Begins what is most urgent, if it is not at anything. What is done together is told together, as in production.
     fn begin(&mut self) {
         while self.under_way.is_empty() && self.pointless.is_empty() {
-            let (jobs, action): (Vec<Job>, fn(Arc<Vip>) -> Action) = match self.queue.take(BATCH) {
+            let (jobs, action): (Vec<Job>, Verb) = match self.queue.take(BATCH) {
                 None => {
                     self.idle = true;
                     return;
