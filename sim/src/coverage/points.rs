@@ -281,6 +281,7 @@ pub(super) const LOSSES: &[&str] = &[
     "a member is in a newer view without this node",
     "a better view is in reach that cannot take this node in",
     "the members that are heard promise this node nothing any more",
+    "a node in another view is heard that does not hear this one",
 ];
 
 /// Why a view is not primary, by how the status says it (`WhyNot` in the protocol's `vote/rules.rs`).
