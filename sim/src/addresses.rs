@@ -16,8 +16,6 @@ use crate::rng::{Rng, Span};
 use crate::segment::{News, SabotageKind, Segment, SharedSegment};
 use worker::{Next, Worker};
 
-pub use worker::announcement;
-
 mod worker;
 
 /// What is to be told now, or when to look again.

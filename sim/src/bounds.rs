@@ -6,7 +6,6 @@
 use wackamole_protocol::config::Partition;
 use wackamole_protocol::time::Duration;
 
-use crate::addresses::announcement;
 use crate::fault::Fault;
 use crate::netem::Knob;
 use crate::scenario::{ChaosFault, Scenario};
@@ -84,10 +83,7 @@ impl Bounds {
             Duration::ZERO
         };
         let round_trip = 2 * (latency + late + TICK);
-        // What is under way, then each VIP with its first announcement. Repeated announcements wait.
-        let all_vips = (scenario.operation.max + announcement(scenario.operation.max))
-            * (scenario.vips.len() as u32 + 1)
-            + TICK;
+        let all_vips = scenario.operation.max * scenario.vips.len() as u32 + TICK;
         // A request and its answer arrive with probability (1-p)²; each failed try costs a retransmission.
         let tries = if loss > 0.0 {
             (IMPROBABLE.ln() / (1.0 - (1.0 - loss) * (1.0 - loss)).ln()).ceil() as u32

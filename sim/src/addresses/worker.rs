@@ -15,7 +15,7 @@ use crate::rng::{Rng, Span};
 const PROBE: Duration = Duration::from_micros(20);
 
 /// What an announcement takes: it is a frame, where an address operation is a conversation with the kernel.
-pub fn announcement(operation: Duration) -> Duration {
+fn announcement(operation: Duration) -> Duration {
     operation / 8
 }
 

@@ -54,7 +54,7 @@ impl Holder {
                     self.may_answer.remove(&vip);
                 }
             }
-            // Put back, it is acquired anew.
+            // Put back, it is acquired anew. A simulated VIP has one address: nothing of it is left.
             AddressEvent::Vanished(vip) => {
                 self.may_answer.remove(vip);
             }
