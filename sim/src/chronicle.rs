@@ -185,9 +185,21 @@ impl Chronicle {
         told.runs = until.is_some();
     }
 
+    /// Notes which leases are over; to be called in each tick, as no change tells of them.
+    pub fn look_at_leases(&mut self, now: Duration, scene: &Scene<'_>) {
+        for (node, told) in self.leases.iter_mut().enumerate() {
+            if told.runs && !scene.fences.leased(now, node) {
+                told.runs = false;
+                // It ends between two looks, and where there is no gate nobody has to look just then.
+                let at = scene.fences.lease_end(node).map_or(now, |end| end.min(now));
+                self.changes.push(Change { at, to: State::LeaseOver { node } });
+            }
+        }
+    }
+
     /// Notes what is otherwise than at the last look. Address tables and clients are looked at only if `changed`.
     pub fn look(&mut self, now: Duration, changed: bool, scene: &Scene<'_>) {
-        let Self { changes, answers, doing, watches, leases, seen } = self;
+        let Self { changes, answers, doing, watches, seen, .. } = self;
         for node in 0..doing.len() {
             let does = does(node, scene);
             if std::mem::replace(&mut doing[node], does) != does {
@@ -196,12 +208,6 @@ impl Chronicle {
             let watch = scene.fences.watch(node);
             if std::mem::replace(&mut watches[node], watch) != watch {
                 changes.push(Change { at: now, to: State::Guardian { node, watch } });
-            }
-            if leases[node].runs && !scene.fences.leased(now, node) {
-                leases[node].runs = false;
-                // It ends between two looks, and where there is no gate nobody has to look just then.
-                let at = scene.fences.lease_end(node).map_or(now, |end| end.min(now));
-                changes.push(Change { at, to: State::LeaseOver { node } });
             }
         }
         if !changed {
@@ -271,6 +277,7 @@ mod tests {
                 clients: &clients,
             };
             chronicle.look(ms(now), true, &scene);
+            chronicle.look_at_leases(ms(now), &scene);
         }
         let lease = |until| State::Lease { node: 0, until: Some(ms(until)) };
         let told = [(2, lease(401)), (3, lease(402)), (403, State::LeaseOver { node: 0 })];

@@ -130,9 +130,14 @@ struct Machine {
     spec: FenceSpec,
     oscillator: Rc<Cell<Oscillator>>,
     lease: Lease,
+    /// When the lease was told, and what it was before that tick.
+    before: (Duration, Lease),
     renewed: Option<Duration>,
     expires: Option<Duration>,
     guardian: GuardianState,
+    /// When its clock has an effect next, in the world's time; to be looked at before if something is otherwise.
+    due: Option<Duration>,
+    stale: bool,
 }
 
 /// The fences of all machines.
@@ -141,6 +146,9 @@ pub struct Fences {
     machines: Vec<Machine>,
     respawn: Option<Span>,
     rng: Rng,
+    /// The address tables as they were when the fences were looked at last.
+    seen_version: u64,
+    version: u64,
 }
 
 impl Fences {
@@ -160,12 +168,21 @@ impl Fences {
             spec,
             oscillator,
             lease: Lease::None,
+            before: (Duration::ZERO, Lease::None),
             renewed: None,
             expires: None,
             guardian: GuardianState::Absent,
+            due: None,
+            stale: true,
         };
         let machines = machines.into_iter().map(machine).collect();
-        Self { machines, respawn, rng: Rng::new(seed, "fences") }
+        let rng = Rng::new(seed, "fences");
+        Self { machines, respawn, rng, seen_version: u64::MAX, version: 0 }
+    }
+
+    /// Grows whenever a guardian begins to do something else by itself.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Which fences a machine has.
@@ -197,6 +214,13 @@ impl Fences {
         self.over_at(node, self.machines[node].lease)
     }
 
+    /// The same for the lease that it had told before the tick that began at `tick`.
+    pub fn lease_end_before(&self, tick: Duration, node: usize) -> Option<Duration> {
+        let machine = &self.machines[node];
+        let (told, before) = machine.before;
+        self.over_at(node, if told == tick { before } else { machine.lease })
+    }
+
     /// What the guardian is doing.
     pub fn watch(&self, node: usize) -> Watch {
         match self.machines[node].guardian {
@@ -209,9 +233,14 @@ impl Fences {
         }
     }
 
-    /// The daemon tells its lease.
-    pub fn renew(&mut self, node: usize, lease: Lease) {
-        self.machines[node].lease = lease;
+    /// The daemon tells its lease, in the tick that begins now.
+    pub fn renew(&mut self, now: Duration, node: usize, lease: Lease) {
+        let machine = &mut self.machines[node];
+        if machine.before.0 != now {
+            machine.before = (now, machine.lease);
+        }
+        machine.lease = lease;
+        machine.stale = true;
     }
 
     /// Nothing answers on the machine, because its gate is shut.
@@ -249,6 +278,7 @@ impl Fences {
         let machine = &mut self.machines[node];
         machine.guardian =
             if machine.spec.guardian { GuardianState::Watching } else { GuardianState::Absent };
+        machine.stale = true;
     }
 
     /// The daemon has left gracefully, or the machine is off: the guardian is gone, and no lease runs.
@@ -256,6 +286,7 @@ impl Fences {
         let machine = &mut self.machines[node];
         machine.guardian = GuardianState::Absent;
         machine.lease = Lease::None;
+        machine.stale = true;
     }
 
     /// SIGKILL for the guardian.
@@ -280,40 +311,35 @@ impl Fences {
         }
     }
 
-    /// When a clock has an effect next, if nothing else happens before.
-    pub fn next_step(
-        &self,
-        now: Duration,
-        daemons: &[Daemon],
-        kernels: &Kernels,
-    ) -> Option<Duration> {
-        let machines = self.machines.iter().enumerate();
-        let runs = machines
-            .filter(|(node, machine)| machine.spec != FenceSpec::NONE && kernels.runs(*node));
-        runs.filter_map(|(node, machine)| {
-            let oscillator = machine.oscillator.get();
-            let next =
-                machine.next_effect(oscillator.shown(now), daemons[node], kernels.count(node));
-            // Rounded up by a nanosecond, which may be a whole tick.
-            next.map(|shown| oscillator.true_time(shown).saturating_sub(Duration::from_nanos(1)))
-        })
-        .min()
+    /// When a clock has an effect next, if nothing else happens before; to be asked after [`Fences::step`].
+    pub fn next_step(&self) -> Option<Duration> {
+        self.machines.iter().filter_map(|machine| machine.due).min()
     }
 
-    /// Lets all clocks have their effect: gates shut, sweeps and guardians' orders are returned.
+    /// Lets all clocks have their effect: gates shut, sweeps and guardians' orders are returned. Only those machines are looked at that
+    /// have waited for this time, or whose lease or addresses have changed; all of them if anything was done to the world
+    /// (`touched`): to a clock, a guardian or a daemon.
     pub fn step(
         &mut self,
         now: Duration,
         daemons: &[Daemon],
         kernels: &mut Kernels,
+        touched: bool,
         orders: &mut Vec<Order>,
     ) {
-        let Self { machines, respawn, rng } = self;
+        let touched = touched || kernels.version() != self.seen_version;
+        let Self { machines, respawn, rng, version, .. } = self;
         for (node, machine) in machines.iter_mut().enumerate() {
-            if machine.spec == FenceSpec::NONE || !kernels.runs(node) {
+            if !(touched || machine.stale || machine.due.is_some_and(|due| due <= now)) {
                 continue;
             }
-            let shown = machine.oscillator.get().shown(now);
+            machine.stale = false;
+            if machine.spec == FenceSpec::NONE || !kernels.runs(node) {
+                machine.due = None;
+                continue;
+            }
+            let oscillator = machine.oscillator.get();
+            let shown = oscillator.shown(now);
             if machine.spec.gate {
                 kernels.set_shut(node, !machine.leased(shown));
             }
@@ -321,12 +347,19 @@ impl Fences {
             if machine.spec.lifetime && machine.sweeps(shown, daemons[node], held, rng) {
                 orders.push(Order::Expire(node));
             }
+            let before = machine.guardian;
             match machine.guard(shown, daemons[node], held, *respawn, rng) {
                 Some(Guarding::Act) => orders.push(Order::Guard(node)),
                 Some(Guarding::GiveUp) => orders.push(Order::Unguarded(node)),
                 None => {}
             }
+            *version += u64::from(machine.guardian != before);
+            let next = machine.next_effect(shown, daemons[node], held);
+            // Rounded up by a nanosecond, which may be a whole tick.
+            let true_time = |at| oscillator.true_time(at).saturating_sub(Duration::from_nanos(1));
+            machine.due = next.map(true_time);
         }
+        self.seen_version = kernels.version();
     }
 }
 

@@ -162,6 +162,11 @@ impl Machine {
         }
     }
 
+    /// It has been asked, and has not answered yet.
+    pub fn is_asked(&self) -> bool {
+        self.asked.borrow().is_some()
+    }
+
     /// `wackamole force-primary`.
     pub fn force_primary(&self) {
         if let Some(commands) = &*self.commands.borrow() {

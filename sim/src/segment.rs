@@ -273,7 +273,7 @@ impl Segment {
     /// A daemon tells its fences until when it may answer.
     pub fn renew(&mut self, now: Duration, node: usize, lease: Lease) {
         self.chronicle.lease(now, node, self.fences.over_at(node, lease));
-        self.fences.renew(node, lease);
+        self.fences.renew(now, node, lease);
         let shut = self.fences.shut(now, node);
         self.kernels.set_shut(node, shut);
     }
@@ -285,11 +285,12 @@ impl Segment {
         }
     }
 
-    /// Lets clocks, frames and watches have their effect. Returns what fences want done.
-    pub fn step(&mut self, now: Duration) -> Vec<Order> {
+    /// Lets clocks, frames and watches have their effect. Returns what fences want done. `touched`: something was done to the world
+    /// since the last tick.
+    pub fn step(&mut self, now: Duration, touched: bool) -> Vec<Order> {
         self.deliver_mail(now);
         let mut orders = Vec::new();
-        self.fences.step(now, &self.daemons, &mut self.kernels, &mut orders);
+        self.fences.step(now, &self.daemons, &mut self.kernels, touched, &mut orders);
         let mut heard = Vec::new();
         let Self { air, kernels, lan, netem, hop, .. } = self;
         air.deliver(now, kernels, Wires { links: lan, netem, hop: *hop }, &mut heard);
@@ -313,9 +314,9 @@ impl Segment {
     }
 
     /// When [`Segment::step`] has something to do next, if nothing else happens before.
-    pub fn next_step(&self, now: Duration) -> Option<Duration> {
+    pub fn next_step(&self) -> Option<Duration> {
         let mail = self.posted.front().map(|(arrives, ..)| *arrives);
-        let fences = self.fences.next_step(now, &self.daemons, &self.kernels);
+        let fences = self.fences.next_step();
         let signs = self.signs.as_ref();
         let signs = signs.and_then(|signs| signs.next_look(|n| self.daemons[n].attends()));
         [mail, fences, self.air.next_arrival(), signs].into_iter().flatten().min()
@@ -466,14 +467,19 @@ impl Segment {
     }
 
     /// Lets announcements arrive and clients look again, if there is a reason to, and notes what has changed.
-    pub fn refresh_clients(&mut self, now: Duration, changed: bool) {
+    /// `touched`: something was done to the world, or a fence does something else.
+    pub fn refresh_clients(&mut self, now: Duration, changed: bool, touched: bool) {
         let looks = changed || self.clients.wake_at().is_some_and(|wake| wake <= now);
         if looks {
             let Self { clients, kernels, lan, journal, .. } = self;
             clients.refresh(now, kernels, lan, journal);
         }
         let Self { chronicle, kernels, fences, daemons, leaving, clients, .. } = self;
-        chronicle.look(now, looks, &Scene { kernels, fences, daemons, leaving, clients });
+        let scene = Scene { kernels, fences, daemons, leaving, clients };
+        if looks || touched {
+            chronicle.look(now, looks, &scene);
+        }
+        chronicle.look_at_leases(now, &scene);
     }
 
     fn changed(&mut self, now: Duration, node: usize, vip: usize, change: KernelChange) {

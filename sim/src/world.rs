@@ -126,10 +126,17 @@ struct World<'a> {
     looked_at: usize,
     seen_version: u64,
     disturbances: Vec<Duration>,
+    /// How many of them the fences have had their say about, and how often a fence had begun something by then.
+    seen_disturbances: usize,
+    seen_fences: u64,
     wires_calm_since: Duration,
     storm: Option<(Duration, Duration)>,
     storms: bool,
     curious: Vec<bool>,
+    /// Somebody has been asked for its status and has not answered yet.
+    asking: bool,
+    /// Every checker looks in each tick, and every fence: the reference.
+    every_tick: bool,
     /// Something was done after the machines had run, and they go on at once.
     restless: bool,
     broken: bool,
@@ -216,10 +223,14 @@ impl<'a> World<'a> {
             looked_at: 0,
             seen_version: u64::MAX,
             disturbances: Vec::new(),
+            seen_disturbances: 0,
+            seen_fences: 0,
             wires_calm_since: Duration::ZERO,
             storm: None,
             storms: false,
             curious: vec![false; nodes],
+            asking: false,
+            every_tick: scheduler == Scheduler::EveryTick,
             restless: true,
             broken: false,
         }
@@ -248,7 +259,9 @@ impl<'a> World<'a> {
             self.record(now, Findings { entries: vec![What::Violation { check: "panic", text }] });
             self.broken = true;
         }
-        let orders = self.segment.borrow_mut().step(now);
+        let touched = self.every_tick || self.disturbances.len() != self.seen_disturbances;
+        self.seen_disturbances = self.disturbances.len();
+        let orders = self.segment.borrow_mut().step(now, touched);
         self.restless = !orders.is_empty();
         for order in orders {
             self.carry_out(order);
@@ -273,7 +286,9 @@ impl<'a> World<'a> {
         let version = self.segment.borrow().version();
         let changed = burst || version != self.seen_version;
         self.seen_version = version;
-        self.segment.borrow_mut().refresh_clients(now, changed);
+        let fences = self.segment.borrow().fences.version();
+        let touched = touched || std::mem::replace(&mut self.seen_fences, fences) != fences;
+        self.segment.borrow_mut().refresh_clients(now, changed, touched);
         self.ask_the_curious(now);
         self.look(now, changed);
     }
@@ -302,13 +317,17 @@ impl<'a> World<'a> {
                 changed,
                 (&self.disturbances, self.wires_calm_since, self.storm),
             );
-            self.checks.step(&glance)
+            if self.every_tick { self.checks.look(&glance) } else { self.checks.step(&glance) }
         };
         self.record(now, findings);
     }
 
     /// Daemons that have news are asked for their status, and answer a tick later.
     fn ask_the_curious(&mut self, now: Duration) {
+        if !self.asking && !self.curious.contains(&true) {
+            return;
+        }
+        self.asking = false;
         for node in 0..self.machines.len() {
             if let Some(status) = self.machines[node].answer() {
                 let findings = self.checks.status(node, &status);
@@ -317,6 +336,7 @@ impl<'a> World<'a> {
             if std::mem::take(&mut self.curious[node]) {
                 self.machines[node].ask_status();
             }
+            self.asking |= self.machines[node].is_asked();
         }
     }
 

@@ -22,8 +22,10 @@ use crate::journal::{KernelChange, What};
 
 /// Nodes mature by themselves: that makes no change.
 const NOW_AND_THEN: Duration = Duration::from_millis(100);
-/// In a world that has been left alone for so long that all are mature.
+/// In a world that has been left alone for so long that all are mature: what excuses a gap may end.
 const AT_REST: Duration = Duration::from_secs(1);
+/// Nothing excuses one any more either.
+const AT_PEACE: Duration = Duration::from_secs(10);
 
 /// Held for so long, an address that is deleted is put back as fast as the first time.
 const STABLE: Duration = Duration::from_secs(60);
@@ -100,7 +102,7 @@ impl Check for Coverage {
                 self.deleted[vip].push(entry.at);
             }
         }
-        let now_and_then = glance.now.as_millis().is_multiple_of(pace(glance).as_millis());
+        let now_and_then = millis(glance.now).is_multiple_of(millis(pace(glance)));
         if !glance.changed && !self.look_again && !now_and_then {
             return;
         }
@@ -180,12 +182,23 @@ impl Check for Coverage {
             return Some(glance.now + TICK);
         }
         let pace = pace(glance);
-        let periods = glance.now.as_millis() / pace.as_millis() + 1;
+        let periods = millis(glance.now) / millis(pace) + 1;
         Some(pace * periods as u32)
     }
 }
 
 /// How often it looks although nothing has changed.
 fn pace(glance: &Glance<'_>) -> Duration {
-    if glance.calm_for() > glance.bounds.settle { AT_REST } else { NOW_AND_THEN }
+    if glance.calm_for() <= glance.bounds.settle {
+        NOW_AND_THEN
+    } else if glance.sabotaged_lately() || glance.calm_for() <= STABLE {
+        AT_REST
+    } else {
+        AT_PEACE
+    }
+}
+
+/// Not `as_millis`: its 128 bits are divided by a function.
+fn millis(duration: Duration) -> u64 {
+    duration.as_secs() * 1_000 + u64::from(duration.subsec_millis())
 }

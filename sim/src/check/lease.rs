@@ -21,8 +21,6 @@ pub struct Leases {
     ids: Vec<NodeId>,
     /// An operator has decided who is primary, whatever others may be doing.
     forced: bool,
-    /// When the lease of each ends that ran at the end of the last tick that was looked at.
-    running: Vec<Option<Duration>>,
     /// The members of the view that each is in.
     views: Vec<BTreeSet<NodeId>>,
 }
@@ -31,8 +29,8 @@ impl Leases {
     /// A checker that knows the scenario's names.
     pub fn new(scenario: &Scenario) -> Self {
         let ids = scenario.nodes.iter().map(|node| NodeId::from_name(&node.name)).collect();
-        let nodes = scenario.nodes.len();
-        Self { ids, forced: false, running: vec![None; nodes], views: vec![BTreeSet::new(); nodes] }
+        let views = vec![BTreeSet::new(); scenario.nodes.len()];
+        Self { ids, forced: false, views }
     }
 
     /// Nodes without which `installer` has installed a view, although their leases went on for longer than a tick.
@@ -49,7 +47,9 @@ impl Leases {
         };
         let left_out = |node: &usize| !members.contains(&self.ids[*node]) && concerns(*node);
         (0..self.ids.len()).filter(left_out).find_map(|node| {
-            let end = self.running[node].filter(|&end| end > glance.now + TICK)?;
+            let before_this_tick =
+                glance.segment.fences.lease_end_before(glance.now.saturating_sub(TICK), node);
+            let end = before_this_tick.filter(|&end| end > glance.now + TICK)?;
             // Whoever has just let go or left has said so, or its guardian has.
             let holds = glance.segment.fences.leased(glance.now, node);
             (holds && self.has_long_lived(node, glance)).then_some((node, end))
@@ -105,10 +105,6 @@ impl Check for Leases {
                 }
                 _ => {}
             }
-        }
-        for (node, running) in self.running.iter_mut().enumerate() {
-            let fences = &glance.segment.fences;
-            *running = fences.lease_end(node).filter(|_| fences.leased(glance.now, node));
         }
     }
 }

@@ -88,9 +88,10 @@ impl Glance<'_> {
         {
             deadline = deadline.max(ended + self.bounds.cover);
         }
-        for &disturbance in self.disturbances {
-            let relevant = disturbance + self.bounds.cover > since && disturbance != since;
-            if relevant && disturbance <= deadline {
+        // In a world that lives for hours most of them are long ago.
+        let old = self.disturbances.partition_point(|&at| at + self.bounds.cover <= since);
+        for &disturbance in &self.disturbances[old..] {
+            if disturbance != since && disturbance <= deadline {
                 deadline = deadline.max(disturbance + self.bounds.cover);
             }
         }
@@ -149,6 +150,21 @@ impl Glance<'_> {
         // A daemon that could not hold a VIP is not given it again for a growing time, a minute at most.
         let lately = Duration::from_secs(60);
         self.segment.sabotage.iter().any(|s| s.until.is_none_or(|until| self.now < until + lately))
+    }
+}
+
+/// What a look is for, besides entries in the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    disturbances: usize,
+    storm: Option<(Duration, Duration)>,
+    fences: u64,
+}
+
+impl Seen {
+    fn of(glance: &Glance<'_>) -> Self {
+        let (disturbances, fences) = (glance.disturbances.len(), glance.segment.fences.version());
+        Self { disturbances, storm: glance.storm, fences }
     }
 }
 
@@ -221,6 +237,10 @@ impl Measurements {
 
 /// All checkers, in the order in which they look.
 pub struct Checks {
+    /// When one of them must look next, though nothing may have changed until then.
+    next_look: Option<Duration>,
+    /// What was different at the last look.
+    seen: Seen,
     exclusivity: exclusivity::Exclusivity,
     stability: stability::Stability,
     transitions: Transitions,
@@ -233,6 +253,8 @@ impl Checks {
         let (nodes, vips, clients) =
             (scenario.nodes.len(), scenario.vips.len(), scenario.clients.len());
         Self {
+            next_look: Some(Duration::ZERO),
+            seen: Seen::default(),
             exclusivity: exclusivity::Exclusivity::new(nodes),
             stability: stability::Stability::new(vips),
             transitions: Transitions::default(),
@@ -250,22 +272,39 @@ impl Checks {
         }
     }
 
-    /// All look.
+    /// All look, if anything has happened since the last look or one of them has waited for this time.
     pub fn step(&mut self, glance: &Glance<'_>) -> Findings {
+        let seen = Seen::of(glance);
+        let otherwise = std::mem::replace(&mut self.seen, seen) != seen;
+        let waited = self.next_look.is_some_and(|at| at <= glance.now);
+        // While datagrams may be lost, whatever is lost counts in each tick.
+        let lossy = glance.segment.netem.max(Knob::Loss) > 0.0;
+        if glance.fresh.is_empty() && !glance.changed && !otherwise && !waited && !lossy {
+            return Findings::default();
+        }
+        self.look(glance)
+    }
+
+    /// All look.
+    pub fn look(&mut self, glance: &Glance<'_>) -> Findings {
         let mut findings = Findings::default();
-        self.each(|check| check.step(glance, &mut findings));
+        let mut next: Option<Duration> = None;
+        self.each(|check| {
+            check.step(glance, &mut findings);
+            next = next.into_iter().chain(check.next_look(glance)).min();
+        });
+        self.next_look = next;
         findings
     }
 
     /// When one of them must look next, though nothing may have changed until then.
-    pub fn next_look(&mut self, glance: &Glance<'_>) -> Option<Duration> {
-        let mut next: Option<Duration> = None;
-        self.each(|check| next = next.into_iter().chain(check.next_look(glance)).min());
-        next
+    pub fn next_look(&self) -> Option<Duration> {
+        self.next_look
     }
 
     /// All take a status.
     pub fn status(&mut self, node: usize, status: &Status) -> Findings {
+        self.next_look = Some(Duration::ZERO);
         let mut findings = Findings::default();
         self.each(|check| check.status(node, status, &mut findings));
         findings

@@ -73,7 +73,7 @@ impl Scene {
     fn at(&mut self, now: u64) {
         let now = ms(now);
         self.connectivity.refresh(now, &self.segment);
-        self.segment.refresh_clients(now, true);
+        self.segment.refresh_clients(now, true, true);
         let glance = Glance {
             now,
             scenario: &self.scenario,

@@ -8,6 +8,7 @@ use wackamole_protocol::id::NodeId;
 use wackamole_protocol::time::Duration;
 
 use super::Glance;
+use crate::engine::TICK;
 use crate::journal::What;
 
 /// What is held is announced again after so long at the latest.
@@ -17,7 +18,9 @@ const REPEATED: Duration = Duration::from_secs(100);
 pub(super) struct Thaws {
     /// By node: the members of the view that it installed last.
     members: Vec<BTreeSet<NodeId>>,
-    /// By node: when its daemon was last seen to run.
+    /// By node: its daemon ran at the last look, and so has run since.
+    runs: Vec<bool>,
+    /// By node: when its daemon ran last, if it does not.
     ran: Vec<Duration>,
     last: Vec<Option<Thaw>>,
 }
@@ -33,6 +36,7 @@ impl Thaws {
     pub(super) fn new(nodes: usize) -> Self {
         Self {
             members: vec![BTreeSet::new(); nodes],
+            runs: vec![false; nodes],
             ran: vec![Duration::ZERO; nodes],
             last: vec![None; nodes],
         }
@@ -45,6 +49,10 @@ impl Thaws {
             {
                 self.members[*node].clone_from(members);
             }
+        }
+        let before = glance.now.saturating_sub(TICK);
+        for (ran, runs) in self.ran.iter_mut().zip(&self.runs) {
+            *ran = if *runs { before } else { *ran };
         }
         for (node, last) in self.last.iter_mut().enumerate() {
             let Some(at) = glance.segment.thawed[node] else { continue };
@@ -61,10 +69,8 @@ impl Thaws {
                 .any(|other| !glance.attends(other) || !glance.segment.links.two_way(node, other));
             *last = Some(Thaw { at, missed });
         }
-        for (node, ran) in self.ran.iter_mut().enumerate() {
-            if glance.attends(node) {
-                *ran = glance.now;
-            }
+        for (node, runs) in self.runs.iter_mut().enumerate() {
+            *runs = glance.attends(node);
         }
     }
 

@@ -16,7 +16,9 @@ const HEARD_MAX: usize = 64;
 #[derive(Debug)]
 struct Heard {
     peer: (NodeId, Incarnation),
+    /// Each number once.
     datagrams: VecDeque<(u64, Instant)>,
+    highest: u64,
 }
 
 #[derive(Debug, Default)]
@@ -45,10 +47,16 @@ impl Promises {
         let position = self.heard.iter().position(|heard| heard.peer == peer);
         let position = position.unwrap_or_else(|| {
             self.heard.retain(|heard| heard.peer.0 != header.from);
-            self.heard.push(Heard { peer, datagrams: VecDeque::new() });
+            self.heard.push(Heard { peer, datagrams: VecDeque::new(), highest: 0 });
             self.heard.len() - 1
         });
-        let datagrams = &mut self.heard[position].datagrams;
+        let Heard { datagrams, highest, .. } = &mut self.heard[position];
+        // A copy that comes later counts for nothing.
+        let is_same = |&(sequence, _): &(u64, Instant)| sequence == header.sequence;
+        if header.sequence <= *highest && datagrams.iter().any(is_same) {
+            return;
+        }
+        *highest = header.sequence.max(*highest);
         datagrams.push_back((header.sequence, now));
         if datagrams.len() > HEARD_MAX {
             datagrams.pop_front();
@@ -66,10 +74,9 @@ impl Promises {
 
     fn promised(&mut self, echo: &PeerEcho) -> Option<Breach> {
         let key = (echo.peer, echo.incarnation);
-        // A copy that comes later counts for nothing.
         let of_peer = self.heard.iter().find(|heard| heard.peer == key);
         let named = of_peer.and_then(|heard| {
-            heard.datagrams.iter().find(|(sequence, _)| *sequence == echo.sequence)
+            heard.datagrams.iter().rev().find(|(sequence, _)| *sequence == echo.sequence)
         });
         if let Some(&(_, heard)) = named {
             let until = heard + Duration::from_micros(echo.promise_us.into());

@@ -26,14 +26,14 @@ impl Scene {
         let mut kernels = Kernels::new(1, 1);
         kernels.power_on(0);
         fences.daemon_starts(0);
-        fences.renew(0, until(400));
+        fences.renew(ms(0), 0, until(400));
         kernels.set(0, 0, true);
         Self { fences, kernels, oscillator, daemon: Daemon::Running(ms(0)) }
     }
 
     fn at(&mut self, now: u64) -> Vec<Order> {
         let mut orders = Vec::new();
-        self.fences.step(ms(now), &[self.daemon], &mut self.kernels, &mut orders);
+        self.fences.step(ms(now), &[self.daemon], &mut self.kernels, true, &mut orders);
         orders
     }
 
@@ -77,7 +77,7 @@ fn what_a_clock_does_next_is_never_told_too_late() {
         oscillator.set_drift(ms(0), drift);
         scene.oscillator.set(oscillator);
         scene.at(0);
-        let told = scene.fences.next_step(ms(0), &[scene.daemon], &scene.kernels);
+        let told = scene.fences.next_step();
         let shuts = (1..1000).find(|&now| {
             scene.at(now);
             !scene.answers()
@@ -91,7 +91,7 @@ fn what_a_clock_does_next_is_never_told_too_late() {
 #[test]
 fn a_gate_that_nobody_was_given_a_lease_for_is_shut() {
     let mut scene = Scene::new(GATE);
-    scene.fences.renew(0, Lease::None);
+    scene.fences.renew(ms(0), 0, Lease::None);
     assert!(scene.fences.shut(ms(1), 0));
     scene.at(1);
     assert!(!scene.answers());
@@ -135,7 +135,7 @@ fn a_killed_guardian_is_replaced_by_a_daemon_that_runs_and_by_no_other() {
     assert_eq!(scene.first(1, 5000), None, "both are out of action");
     assert!(!scene.fences.guarded(0));
     scene.daemon = Daemon::Running(ms(0));
-    scene.fences.renew(0, until(9000));
+    scene.fences.renew(ms(0), 0, until(9000));
     scene.at(5000);
     scene.at(5003);
     assert!(scene.fences.guarded(0));
@@ -159,7 +159,7 @@ fn a_paused_guardian_does_nothing_until_it_goes_on() {
 #[test]
 fn addresses_vanish_at_the_kernels_sweep_when_nobody_renews_them() {
     let mut scene = Scene::new(LIFETIMES);
-    scene.fences.renew(0, until(60_000));
+    scene.fences.renew(ms(0), 0, until(60_000));
     assert_eq!(scene.first(0, 5000), None, "renewed as long as the daemon runs");
     scene.daemon = Daemon::Killed;
     let (at, order) = scene.first(5000, 9000).expect("the sweep");

@@ -4,7 +4,7 @@
 
 use wackamole_protocol::time::Duration;
 
-use super::{World, glance};
+use super::World;
 use crate::engine::TICK;
 
 impl World<'_> {
@@ -28,23 +28,10 @@ impl World<'_> {
             return;
         }
         let segment = self.segment.borrow();
-        let mut look = segment.next_step(now).into_iter().chain(segment.clients.wake_at()).min();
-        look = look.into_iter().chain(self.connectivity.next_burst(now, &segment)).min();
-        if look.is_none_or(|look| whole(look) > now + TICK) {
-            let disturbances = (&*self.disturbances, self.wires_calm_since, self.storm);
-            let glance = glance(
-                now,
-                self.scenario,
-                &self.bounds,
-                &segment,
-                &self.connectivity,
-                &[],
-                false,
-                disturbances,
-            );
-            look = look.into_iter().chain(self.checks.next_look(&glance)).min();
-        }
-        if let Some(look) = look {
+        let burst = self.connectivity.next_burst(now, &segment);
+        let looks =
+            [segment.next_step(), segment.clients.wake_at(), burst, self.checks.next_look()];
+        for look in looks.into_iter().flatten() {
             next = next.min(whole(look).saturating_sub(TICK));
         }
         drop(segment);
