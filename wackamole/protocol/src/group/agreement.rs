@@ -14,6 +14,7 @@ use crate::time::{Duration, Instant};
 use super::answer::Offer;
 use super::install::{Ayes, Standing};
 use super::message::{GroupMessage, MemberKey};
+use super::refusal::Unless;
 use super::send::micros;
 use super::{EPOCH_STEP, Group, GroupOutput};
 
@@ -113,7 +114,7 @@ impl Group {
         let debt = self.largest_debt(&members, now);
         if debt > Duration::ZERO {
             self.freeze_promises(&members, None, now);
-            self.hold_off(members, debt, None, now);
+            self.hold_off(members, debt, Unless::Nothing, now);
             self.attempt_at = Some(now + debt);
             return;
         }

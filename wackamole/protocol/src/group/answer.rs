@@ -138,7 +138,7 @@ impl Group {
         }
         // docs/protocol.md, "Promises": a debt that is nearly over is waited out. It is the rule when a machine dies,
         // because every member has heard it last at another moment.
-        if debt <= self.timing.heartbeat * 5 / 4 {
+        if debt <= self.timing.overdue_after {
             return Answer::Wait(debt);
         }
         if !self.is_worth_a_member(ballot.coordinator, members, now) {

@@ -116,7 +116,7 @@ impl Group {
             .filter(|id| self.peers.get(id).is_some_and(|peer| peer.has_left()))
             .copied()
             .collect();
-        let promise = self.shortened(promise);
+        let promise = self.timing.shortened(promise);
         let heard = heard.into_iter().filter(|(id, _)| members.contains_key(id));
         let owed_until =
             heard.filter_map(|(id, n)| Some((id, self.sent_at(n)? + promise))).collect();

@@ -57,24 +57,17 @@ impl Group {
     /// Remembers whose promise ended in silence.
     fn note_lapses(&mut self, now: Instant) {
         let Some(view) = &self.view else { return };
+        let mut members = view.members.keys().peekable();
         for (id, peer) in &mut self.peers {
-            if !view.members.contains_key(id) {
+            if !next_is(&mut members, id) {
                 continue;
             }
-            let runs = promise_end(peer, view).is_some_and(|end| now < end);
-            let silent = peer.link_state == LinkState::Silent || peer.is_suspect(&self.timing, now);
-            peer.lapsed = !runs && (silent || peer.lapsed);
+            let runs = peer.promised_until.is_some_and(|end| now < end)
+                || promise_end(peer, view).is_some_and(|end| now < end);
+            let silent =
+                || peer.link_state == LinkState::Silent || peer.is_suspect(&self.timing, now);
+            peer.lapsed = !runs && (peer.lapsed || silent());
         }
-    }
-
-    /// For how long a promise made just now lasts on our clock.
-    fn whole_promise(&self) -> Duration {
-        self.shortened(self.timing.failure_timeout)
-    }
-
-    /// What is left of a length on another clock if ours is slower by the drift.
-    pub(super) fn shortened(&self, length: Duration) -> Duration {
-        length.saturating_sub(length / 1_000_000 * self.safety.drift_ppm)
     }
 
     /// Whoever goes on without us has all of those with it that are in contact with both it and us, and each of them
@@ -84,9 +77,11 @@ impl Group {
     /// enough to come to the next one, and long enough for a gate, which opens for no lease of a few milliseconds.
     fn lease_of_a_component(&self, view: &InstalledView, now: Instant) -> Instant {
         let members = || {
-            view.members.iter().filter_map(|(id, incarnation)| {
-                let peer = self.peers.get(id)?;
-                (peer.incarnation == Some(*incarnation) && !peer.has_left()).then_some(peer)
+            let mut members = view.members.iter().map(|(&id, &start)| (id, Some(start))).peekable();
+            self.peers.iter().filter_map(move |(&id, peer)| {
+                while members.next_if(|&(member, _)| member < id).is_some() {}
+                let is_member = members.peek() == Some(&(id, peer.incarnation));
+                (is_member && !peer.has_left()).then_some(peer)
             })
         };
         // It has said that it promises nothing any more: however silent it is since, it goes on without us when its promise ends.
@@ -115,7 +110,8 @@ impl Group {
         if members().next().is_none() {
             return self.lease_alone(now);
         }
-        now + (self.whole_promise() / 2).max(self.timing.heartbeat) + self.safety.release_margin
+        now + (self.timing.whole_promise / 2).max(self.timing.heartbeat)
+            + self.safety.release_margin
     }
 
     /// Nobody has promised anything. Whoever hears us, in another view or in none, takes us for dead no sooner than a failure
@@ -123,7 +119,7 @@ impl Group {
     fn lease_alone(&self, now: Instant) -> Instant {
         // After a stop somebody echoes what has waited for it in its socket, first of all what is oldest, and hears it now.
         let has_caught_up = |peer: &Peer| {
-            let settled = self.timing.heartbeat * 3 / 2;
+            let settled = self.timing.settled_after;
             peer.two_way_since.is_some_and(|at| now >= at + settled)
         };
         let in_contact = |peer: &&Peer| {
@@ -133,7 +129,7 @@ impl Group {
         };
         let heard = self.peers.values().filter(in_contact).filter_map(|peer| peer.echoed_at);
         let sent = self.sent.iter().map(|&(_, at)| at).next_back();
-        heard.chain(sent).min().unwrap_or(now) + self.whole_promise()
+        heard.chain(sent).min().unwrap_or(now) + self.timing.whole_promise
     }
 
     /// A primary view that this node has accepted and not installed may have been installed by the others, and another one after it
@@ -174,7 +170,7 @@ impl Group {
         proposed_since: Option<Instant>,
     ) -> BTreeMap<NodeId, Instant> {
         let Some(since) = proposed_since else { return BTreeMap::new() };
-        let own = self.whole_promise().min(self.shortened(promise));
+        let own = self.timing.whole_promise.min(self.timing.shortened(promise));
         let owed = |&id: &NodeId| {
             let told = self.peers.get(&id)?.promises;
             let promise = if id == ballot.coordinator { own } else { own.min(told?) / 2 };
@@ -214,7 +210,7 @@ impl Group {
             .iter()
             .filter_map(|(id, incarnation)| {
                 if *id == self.me {
-                    return Some((now + self.whole_promise(), *id));
+                    return Some((now + self.timing.whole_promise, *id));
                 }
                 let peer = self.peers.get(id)?;
                 let present = peer.incarnation == Some(*incarnation) && !peer.has_left();
@@ -222,10 +218,12 @@ impl Group {
             })
             .collect();
         ends.sort_unstable();
+        let formed = self.formed(view);
+        let by_end: Vec<NodeId> = ends.iter().map(|&(_, id)| id).collect();
         // The later ones together with the one at hand: the largest `t` for which they still decide.
         for (position, &(end, _)) in ends.iter().enumerate().rev() {
-            let promising = ends[position..].iter().map(|&(_, id)| id).collect();
-            if self.decides_for(view, &promising) {
+            let promising = &by_end[position..];
+            if self.decides_for(&formed, promising) {
                 return end;
             }
         }
@@ -236,4 +234,13 @@ impl Group {
 /// When the peer's promise to us ends at the earliest, by our clock.
 fn promise_end(peer: &Peer, view: &InstalledView) -> Option<Instant> {
     peer.promised_until.max(view.owed_until.get(&peer.id).copied())
+}
+
+/// Whether `id` is among `members`. Both are asked for in ascending order, so that nothing is looked up.
+pub(super) fn next_is<'a>(
+    members: &mut core::iter::Peekable<impl Iterator<Item = &'a NodeId>>,
+    id: &NodeId,
+) -> bool {
+    while members.next_if(|member| *member < id).is_some() {}
+    members.next_if(|member| *member == id).is_some()
 }

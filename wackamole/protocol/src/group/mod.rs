@@ -11,6 +11,7 @@
 
 mod agreement;
 mod answer;
+mod company;
 mod debt;
 mod install;
 mod lease;
@@ -21,6 +22,7 @@ mod primary;
 mod receive;
 mod refusal;
 mod send;
+mod tempo;
 mod verdict;
 
 #[cfg(test)]
@@ -29,7 +31,7 @@ mod tests;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::config::{NodeConfig, Safety, Timing};
+use crate::config::{NodeConfig, Safety};
 use crate::event::{Event, LinkState, Rejection};
 use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Deadline, Duration, Instant};
@@ -38,11 +40,13 @@ use crate::wire::Codec;
 use agreement::{Accepted, Proposal};
 use answer::Deferred;
 use debt::EarlierAccept;
+use lease::next_is;
 use message::GroupMessage;
 pub use message::message_kind;
 use peer::Peer;
 use primary::Votes;
 use refusal::{HeldOff, NotYet};
+use tempo::Tempo;
 
 /// Where a node that hears nobody begins to count, times the number of its start: the counter of starts is at least the time in
 /// seconds, and a thousand attempts in each second for ever (each an `EPOCH_STEP`) would not catch up with the calendar.
@@ -149,7 +153,7 @@ pub struct Group {
     /// All configured nodes in rank order.
     ranks: Vec<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
-    timing: Timing,
+    timing: Tempo,
     safety: Safety,
     multicast: bool,
     codec: Codec,
@@ -200,6 +204,8 @@ pub struct Group {
     /// When timers were looked at last: what was due before that has been late already.
     timed_at: Instant,
     dirty: bool,
+    /// A member says that it does not hear another one, who may be dead: what is heard of that one decides it.
+    disputed: bool,
     /// Something that was to be told to a member is lost for good.
     has_gap: bool,
     early: Vec<(NodeId, ViewId, Vec<u8>)>,
@@ -207,16 +213,46 @@ pub struct Group {
     outputs: VecDeque<GroupOutput>,
 }
 
+/// The earliest of several deadlines. Asked for after every datagram, when nearly all that is considered lies behind the next
+/// heartbeat.
+struct Next {
+    deadline: Deadline,
+    evaluated_at: Instant,
+}
+
+impl Next {
+    #[inline]
+    fn consider(&mut self, at: Option<Instant>, reason: &'static str) {
+        if let Some(at) = at
+            && at < self.deadline.at
+        {
+            self.deadline = Deadline::new(at, reason);
+        }
+    }
+
+    /// Something that is looked at with everything else: what was due by the last time has been looked at.
+    #[inline]
+    fn verdict(&mut self, at: Option<Instant>, reason: &'static str) {
+        if let Some(at) = at
+            && at < self.deadline.at
+            && at > self.evaluated_at
+        {
+            self.deadline = Deadline::new(at, reason);
+        }
+    }
+}
+
 impl Group {
     /// Starts without a view. `digest` is a fingerprint of the agent's configuration.
     pub fn new(config: &NodeConfig, digest: u64, incarnation: Incarnation, now: Instant) -> Self {
+        let timing = Tempo::of(&config.timing, &config.safety);
         let peers = config
             .nodes
             .iter()
             .filter(|node| node.id() != config.me)
             .map(|node| {
                 let addresses = node.addresses.clone();
-                (node.id(), Peer::new(node.id(), addresses, incarnation, &config.timing))
+                (node.id(), Peer::new(node.id(), addresses, incarnation, &timing))
             })
             .collect();
         Self {
@@ -224,7 +260,7 @@ impl Group {
             incarnation,
             ranks: config.nodes.iter().map(|node| node.id()).collect(),
             peers,
-            timing: config.timing,
+            timing,
             safety: config.safety,
             multicast: config.multicast,
             codec: Codec::new(&config.key, &config.cluster),
@@ -256,6 +292,7 @@ impl Group {
             evaluated_at: now,
             timed_at: now,
             dirty: true,
+            disputed: false,
             has_gap: false,
             early: Vec::new(),
             rejected: BTreeMap::new(),
@@ -274,12 +311,10 @@ impl Group {
         if late >= self.timing.heartbeat / 4 {
             self.ran_late(late, now);
         }
-        for id in self.peers.keys().copied().collect::<Vec<_>>() {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.link.handle_timeout(now);
-            }
-            self.flush_link(id, now);
+        for peer in self.peers.values_mut() {
+            peer.link.handle_timeout(now);
         }
+        self.flush_links();
         self.evaluate(now);
         self.renew_lease(now);
         self.send_due_heartbeats(now);
@@ -338,44 +373,54 @@ impl Group {
         if self.left {
             return Deadline::NEVER;
         }
-        let mut next = Deadline::new(self.heartbeat_at, "heartbeat");
-        let mut consider = |at: Option<Instant>, reason| {
-            if let Some(at) = at
-                && at < next.at
-            {
-                next = Deadline::new(at, reason);
-            }
+        let mut next = Next {
+            deadline: Deadline::new(self.heartbeat_at, "heartbeat"),
+            evaluated_at: self.evaluated_at,
         };
-        consider(self.heartbeat_early_at, "early heartbeat");
-        consider(self.lets_go_at(), "the lease ends");
-        let evaluated_at = self.evaluated_at;
-        let later = |at: Option<Instant>| at.filter(|&at| at > evaluated_at);
-        consider(self.deferred.as_ref().map(|d| d.until), "a promise ends");
-        consider(later(self.attempt_at), "propose a view");
-        let mut verdicts = |at: Option<Instant>, reason| consider(later(at), reason);
+        next.consider(self.heartbeat_early_at, "early heartbeat");
+        next.consider(self.lets_go_at(), "the lease ends");
+        next.consider(self.deferred.as_ref().map(|d| d.until), "a promise ends");
+        next.verdict(self.attempt_at, "propose a view");
+        let asked_again = self.not_yet.values().map(|refusal| refusal.until).min();
+        next.verdict(asked_again, "a newcomer may be asked again");
         let timing = &self.timing;
-        let patience = timing.failure_timeout.saturating_sub(timing.heartbeat);
+        let mut members = self.view.iter().flat_map(|view| view.members.keys()).peekable();
         for (id, peer) in &self.peers {
+            if let Some(at) = peer.nudge_at {
+                // Whoever has been heard since it was put down is due later.
+                next.consider(Some(at.max(peer.nudge_due(timing))), "a nudge");
+            }
+            next.consider(peer.link.poll_timeout(), "a retransmission");
+            if self.is_quiet_until(peer, next.deadline.at) {
+                continue;
+            }
             if peer.link_state != LinkState::Silent {
-                verdicts(peer.silent_at(timing), "a peer falls silent");
-                verdicts(
-                    peer.echoed_at.map(|at| at + timing.failure_timeout + timing.heartbeat),
-                    "a link becomes one-way",
-                );
-                verdicts(peer.is_deaf_at(timing), "a peer does not hear us");
+                next.verdict(peer.silent_at(timing), "a peer falls silent");
+                next.verdict(peer.unechoed_at(timing), "a link becomes one-way");
+                next.verdict(peer.is_deaf_at(timing), "a peer does not hear us");
             }
             if let Some(view) = &self.view
-                && view.members.contains_key(id)
+                && next_is(&mut members, id)
             {
-                verdicts(peer.promised_at.map(|at| at.max(view.at) + patience), "no promise left");
-                verdicts(Some(peer.suspect_at(timing)), "a member is suspected");
+                let over = peer.promised_at.map(|at| at.max(view.at) + timing.patience);
+                next.verdict(over, "no promise left");
+                next.verdict(Some(peer.suspect_at(timing)), "a member is suspected");
+            } else {
+                next.verdict(self.outranked_at(peer), "a better view stays in reach");
             }
         }
-        for peer in self.peers.values() {
-            consider(peer.nudge_at, "a nudge");
-            consider(peer.link.poll_timeout(), "a retransmission");
-        }
-        next
+        next.deadline
+    }
+
+    /// Whether nothing about a peer that is in our view and in contact with us falls due before then, by the oldest sign of it: as
+    /// nearly always.
+    fn is_quiet_until(&self, peer: &Peer, at: Instant) -> bool {
+        let oldest = peer.heard_at.min(peer.echoed_at).min(peer.promised_at);
+        let in_our_view = self.view.as_ref().is_some_and(|view| view.id == peer.view);
+        let soonest = self.timing.suspected_after.min(self.timing.patience);
+        peer.link_state == LinkState::TwoWay
+            && in_our_view
+            && oldest.is_some_and(|oldest| oldest + soonest > at)
     }
 
     /// Until then nothing should be begun that rests on nobody having said otherwise.

@@ -5,13 +5,14 @@
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
-use crate::config::Timing;
 use crate::event::LinkState;
 use crate::id::{Incarnation, NodeId, ViewId};
 use crate::link::{Link, LinkConfig};
 use crate::time::{Duration, Instant};
 use crate::wire::message::{Heartbeat, PeerEcho};
 use crate::wire::{FRAGMENT_BYTES_MAX, ReplayWindow};
+
+use super::tempo::Tempo;
 
 /// Bytes of undelivered messages kept for one peer.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -87,7 +88,7 @@ impl Peer {
         id: NodeId,
         addresses: Vec<SocketAddr>,
         me: Incarnation,
-        timing: &Timing,
+        timing: &Tempo,
     ) -> Self {
         let retransmit = (timing.heartbeat / 4).max(Duration::from_millis(3));
         Self {
@@ -173,33 +174,45 @@ impl Peer {
     }
 
     /// When the peer counts as silent unless it is heard before.
-    pub(crate) fn silent_at(&self, timing: &Timing) -> Option<Instant> {
+    pub(crate) fn silent_at(&self, timing: &Tempo) -> Option<Instant> {
         self.heard_at.map(|at| at + timing.failure_timeout + self.late)
     }
 
-    pub(crate) fn is_heard(&self, timing: &Timing, now: Instant) -> bool {
+    pub(crate) fn is_heard(&self, timing: &Tempo, now: Instant) -> bool {
         !self.has_left() && self.silent_at(timing).is_some_and(|at| now < at)
     }
 
     /// Unheard for half of the failure timeout, though it was nudged: its VIPs may soon need another holder.
-    pub(crate) fn is_suspect(&self, timing: &Timing, now: Instant) -> bool {
+    pub(crate) fn is_suspect(&self, timing: &Tempo, now: Instant) -> bool {
         now >= self.suspect_at(timing)
     }
 
     /// When it will be, unless it is heard before.
-    pub(crate) fn suspect_at(&self, timing: &Timing) -> Instant {
-        self.heard_at.map_or(Instant::ORIGIN, |at| at + timing.failure_timeout / 2 + self.late)
+    pub(crate) fn suspect_at(&self, timing: &Tempo) -> Instant {
+        self.heard_at.map_or(Instant::ORIGIN, |at| at + timing.suspected_after + self.late)
     }
 
     pub(crate) fn has_left(&self) -> bool {
         self.left.is_some() && self.left == self.incarnation
     }
 
+    /// When it owes us a sign of life, or an echo, and is nudged if it is a member.
+    pub(crate) fn nudge_due(&self, timing: &Tempo) -> Instant {
+        let overdue = self.heard_at.map(|at| at + timing.overdue_after);
+        let unechoed = self.echoed_at.map(|at| at + timing.unechoed_after);
+        let (overdue, unechoed) =
+            (overdue.unwrap_or(Instant::FAR_FUTURE), unechoed.unwrap_or(Instant::FAR_FUTURE));
+        overdue.min(unechoed)
+    }
+
+    /// When it has not echoed us for so long that it does not seem to hear us.
+    pub(crate) fn unechoed_at(&self, timing: &Tempo) -> Option<Instant> {
+        self.echoed_at.map(|at| at + timing.one_way_after + self.late)
+    }
+
     /// Both ways: we hear it, and it says that it hears us.
-    pub(crate) fn is_two_way(&self, me: NodeId, timing: &Timing, now: Instant) -> bool {
-        let echoed = self
-            .echoed_at
-            .is_some_and(|at| now < at + timing.failure_timeout + self.late + timing.heartbeat);
+    pub(crate) fn is_two_way(&self, me: NodeId, timing: &Tempo, now: Instant) -> bool {
+        let echoed = self.unechoed_at(timing).is_some_and(|at| now < at);
         self.introduced
             && self.is_heard(timing, now)
             && echoed
@@ -207,9 +220,8 @@ impl Peer {
     }
 
     /// When it will have taken us for dead, if it goes on not hearing us while we hear it.
-    pub(crate) fn is_deaf_at(&self, timing: &Timing) -> Option<Instant> {
-        let patience = timing.failure_timeout.saturating_sub(timing.heartbeat);
-        (self.link_state == LinkState::OneWay).then(|| self.link_since + patience)
+    pub(crate) fn is_deaf_at(&self, timing: &Tempo) -> Option<Instant> {
+        (self.link_state == LinkState::OneWay).then(|| self.link_since + timing.patience)
     }
 
     /// Where to send to: the path on which the peer was heard last.
@@ -221,9 +233,9 @@ impl Peer {
 
     /// The peer hears us and does not promise anything: it lets its debt to us run out, or is in no view with us.
     /// Whoever shares a view since `view_at` has had until then no reason to promise.
-    pub(crate) fn is_promise_withheld(&self, view_at: Instant, timing: &Timing) -> bool {
+    pub(crate) fn is_promise_withheld(&self, view_at: Instant, timing: &Tempo) -> bool {
         let promised = self.promised_at.map_or(view_at, |at| at.max(view_at));
-        self.echoed_at.is_some_and(|echoed| echoed.since(promised) > timing.heartbeat * 3 / 2)
+        self.echoed_at.is_some_and(|echoed| echoed.since(promised) > timing.settled_after)
     }
 
     /// The link is in this state from now on.
@@ -234,9 +246,9 @@ impl Peer {
     }
 
     /// The state of the link, if it is news for the log.
-    pub(crate) fn link_news(&mut self, timing: &Timing, now: Instant) -> Option<LinkState> {
+    pub(crate) fn link_news(&mut self, timing: &Tempo, now: Instant) -> Option<LinkState> {
         let state = self.link_state;
-        let settled = now.since(self.link_since) >= timing.heartbeat * 3 / 2;
+        let settled = now.since(self.link_since) >= timing.settled_after;
         if state == self.link_told || state == LinkState::OneWay && !settled {
             return None;
         }
@@ -259,13 +271,13 @@ impl Peer {
 
     /// A proposer has been told that it shall be dropped, so lately that it could not have proposed anew. Otherwise two that are equally
     /// good to some, and to others not, would hold each other up for ever.
-    pub(crate) fn is_given_up(&self, timing: &Timing, now: Instant) -> bool {
+    pub(crate) fn is_given_up(&self, timing: &Tempo, now: Instant) -> bool {
         let held_to = timing.failure_timeout + timing.heartbeat;
         self.given_up.is_some_and(|(at, _)| now < at + held_to)
     }
 
     /// How much of the promise to the peer would be left if it was not frozen.
-    pub(crate) fn debt_if_thawed(&self, timing: &Timing, now: Instant) -> Duration {
+    pub(crate) fn debt_if_thawed(&self, timing: &Tempo, now: Instant) -> Duration {
         match self.heard_at {
             Some(at) if !self.has_left() => (at + timing.failure_timeout).since(now),
             _ => Duration::ZERO,
@@ -273,7 +285,7 @@ impl Peer {
     }
 
     /// How much of the promise to the peer is left: until then we accept no view without it.
-    pub(crate) fn debt(&self, timing: &Timing, now: Instant) -> Duration {
+    pub(crate) fn debt(&self, timing: &Tempo, now: Instant) -> Duration {
         if self.has_left() {
             return Duration::ZERO;
         }
@@ -285,9 +297,9 @@ impl Peer {
     }
 
     /// The peer is alive, yet what it echoes of us is older than it should be: it does not hear us.
-    pub(crate) fn echo_is_stale(&self, timing: &Timing) -> bool {
+    pub(crate) fn echo_is_stale(&self, timing: &Tempo) -> bool {
         match (self.row_at, self.echoed_at) {
-            (Some(row), Some(echoed)) => row.since(echoed) > timing.heartbeat * 3 / 2,
+            (Some(row), Some(echoed)) => row.since(echoed) > timing.settled_after,
             (Some(_), None) => true,
             (None, _) => false,
         }

@@ -274,7 +274,7 @@ impl Group {
         match vote::judge(&votes.record, claim, ballot, &ids, me, &votes.rules) {
             Verdict::Accept(record) => {
                 votes.record = record;
-                let formed = Formed { ballot, voters: votes.rules.ranked(&ids) };
+                let formed = Formed { ballot, voters: votes.rules.ranked(ids.iter()) };
                 votes.accepted = Some((votes.record.lineage, formed));
                 self.save_record();
                 true
@@ -387,15 +387,20 @@ impl Group {
         view.primary && vote::may_propose(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
     }
 
+    /// A primary view as one that could be succeeded.
+    pub(super) fn formed(&self, view: &InstalledView) -> Formed {
+        let rules = self.votes.iter().map(|votes| &votes.rules);
+        let voters = rules.flat_map(|rules| rules.ranked(view.members.keys())).collect();
+        Formed { ballot: view.id, voters }
+    }
+
     /// Whether these members of a primary view, this node among them, could decide on the next one.
-    pub(super) fn decides_for(&self, view: &InstalledView, promising: &BTreeSet<NodeId>) -> bool {
+    pub(super) fn decides_for(&self, formed: &Formed, promising: &[NodeId]) -> bool {
         let Some(votes) = &self.votes else { return false };
         if votes.rules.kind == QuorumKind::Static {
             return 2 * promising.len() > votes.rules.nodes.len();
         }
-        let members = view.members.keys().copied().collect();
-        let formed = Formed { ballot: view.id, voters: votes.rules.ranked(&members) };
-        vote::upholding(&formed, promising, &votes.record.proxies)
+        vote::upholding(formed, promising, &votes.record.proxies)
     }
 
     /// An operator declares this node alone to be the primary view, whatever others may be doing.

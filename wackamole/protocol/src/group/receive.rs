@@ -67,9 +67,9 @@ impl Group {
     }
 
     fn handle_body(&mut self, from: SocketAddr, header: Header, body: Body, now: Instant) {
+        let was_awaited = self.is_awaited(header.from, now);
         let Some(peer) = self.peers.get_mut(&header.from) else { return };
-        let silence = self.timing.heartbeat * 3 / 2;
-        if peer.heard_at.is_some_and(|at| now >= at + silence) {
+        if peer.heard_at.is_some_and(|at| now >= at + self.timing.settled_after) {
             peer.link.hasten(now);
         }
         peer.heard(header.sequence, from, now);
@@ -110,6 +110,8 @@ impl Group {
                 peer.link.handle_ack(header.incarnation, ack, now);
             }
         }
+        self.dirty |= was_awaited && !self.is_awaited(header.from, now)
+            || self.disputed && self.is_denied(header.from, now);
     }
 
     fn handle_heartbeat(&mut self, from: NodeId, mut heartbeat: Heartbeat, now: Instant) {
@@ -118,7 +120,9 @@ impl Group {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         // What is said of an earlier start of ours is not said of us.
         heartbeat.echoes.retain(|echo| echo.peer != me || echo.incarnation == incarnation);
-        if peer.handle_row(&heartbeat, now) {
+        // What a refuser hears may be what it heard before its refusal was here.
+        let is_waited_for = self.held_off.as_ref().is_some_and(|held| held.waits_for(from));
+        if peer.handle_row(&heartbeat, now) || is_waited_for {
             self.dirty = true;
         }
         // Of nodes that only the sender knows nothing is remembered longer than it speaks of them.
@@ -141,7 +145,7 @@ impl Group {
             return;
         }
         let sent_at = self.sent_at(echo.sequence);
-        let promise = self.shortened(Duration::from_micros(echo.promise_us.into()));
+        let promise = self.timing.shortened(Duration::from_micros(echo.promise_us.into()));
         let (me, timing) = (self.me, self.timing);
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let changed = peer.handle_echo(echo, sent_at, promise, now);

@@ -25,8 +25,26 @@ pub(super) struct HeldOff {
     pub(super) members: BTreeMap<NodeId, Incarnation>,
     /// When they may be proposed again in any case.
     pub(super) until: Instant,
-    /// Who refused because it heard somebody else: when it says that it does not any more, nothing is left to wait for.
-    pub(super) while_heard_by: Option<NodeId>,
+    /// What leaves nothing to wait for before that.
+    pub(super) unless: Unless,
+}
+
+impl HeldOff {
+    /// A heartbeat of this node may end it.
+    pub(super) fn waits_for(&self, refuser: NodeId) -> bool {
+        matches!(self.unless, Unless::HearsAll(id, _) if id == refuser)
+    }
+}
+
+/// What ends a refusal before its time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unless {
+    /// Nothing that is told.
+    Nothing,
+    /// The refuser heard somebody else, and says that it does not any more.
+    HearsNobodyElse(NodeId),
+    /// The refuser did not hear one of the members, and a heartbeat of it that came after that says that it hears all of them.
+    HearsAll(NodeId, Instant),
 }
 
 /// A newcomer that has refused to be in a view with us.
@@ -86,7 +104,12 @@ impl Group {
                 let members = proposal.members;
                 self.not_yet.insert(from, NotYet { until: now + pause, members, view, hears_more });
             } else {
-                self.hold_off(proposal.members, pause, hears_more.then_some(from), now);
+                let unless = match why {
+                    Refusal::Unheard => Unless::HearsAll(from, now),
+                    _ if hears_more => Unless::HearsNobodyElse(from),
+                    _ => Unless::Nothing,
+                };
+                self.hold_off(proposal.members, pause, unless, now);
             }
         }
         self.dirty = true;
@@ -108,10 +131,38 @@ impl Group {
         &mut self,
         members: BTreeMap<NodeId, Incarnation>,
         pause: Duration,
-        while_heard_by: Option<NodeId>,
+        unless: Unless,
         now: Instant,
     ) {
-        self.held_off = Some(HeldOff { members, until: now + pause, while_heard_by });
+        self.held_off = Some(HeldOff { members, until: now + pause, unless });
+    }
+
+    /// Until when these members may not be proposed, by what a refuser said and has said since.
+    pub(super) fn held_off_until(
+        &self,
+        members: &BTreeMap<NodeId, Incarnation>,
+    ) -> Option<Instant> {
+        let held = self.held_off.as_ref().filter(|held| held.members == *members)?;
+        let over = match held.unless {
+            Unless::Nothing => false,
+            Unless::HearsNobodyElse(id) => !self.hears_others(id, members),
+            Unless::HearsAll(id, since) => self.hears_all(id, members, since),
+        };
+        (!over).then_some(held.until)
+    }
+
+    /// Whether this peer has said since then that it hears all of these.
+    fn hears_all(
+        &self,
+        id: NodeId,
+        members: &BTreeMap<NodeId, Incarnation>,
+        since: Instant,
+    ) -> bool {
+        self.peers.get(&id).is_some_and(|peer| {
+            let hears = |other: &NodeId| peer.row.get(other).is_some_and(|entry| entry.heard);
+            peer.view_at.is_some_and(|at| at > since)
+                && members.keys().all(|other| *other == id || hears(other))
+        })
     }
 
     /// Whether this peer says that it hears anybody but these.

@@ -77,8 +77,6 @@ impl Group {
     /// A member that is overdue, or that has not echoed us for too long, is sent heartbeats at a quicker pace: it echoes
     /// at once, so that only a real silence, and not a few lost datagrams, lasts for the failure timeout.
     fn send_due_nudges(&mut self, now: Instant) {
-        let overdue = self.timing.heartbeat * 5 / 4;
-        let unechoed = self.timing.heartbeat * 7 / 4;
         let pace = (self.timing.heartbeat / 4).max(Duration::from_millis(2));
         let mut nudged = Vec::new();
         let heartbeat_at = self.heartbeat_at;
@@ -87,13 +85,7 @@ impl Group {
                 peer.nudge_at = None;
                 continue;
             }
-            let due = peer
-                .heard_at
-                .map(|at| at + overdue)
-                .into_iter()
-                .chain(peer.echoed_at.map(|at| at + unechoed))
-                .min()
-                .unwrap_or(Instant::FAR_FUTURE);
+            let due = peer.nudge_due(&self.timing);
             if now >= due {
                 if peer.nudge_at.is_none_or(|at| now >= at) {
                     nudged.push(id);
@@ -194,6 +186,16 @@ impl Group {
             }
         }
         self.flush_link(to, now);
+    }
+
+    /// The same for all links.
+    pub(super) fn flush_links(&mut self) {
+        loop {
+            let mut links = self.peers.iter_mut();
+            let next = links.find_map(|(&id, peer)| Some((id, peer.link.poll_transmit()?)));
+            let Some((id, body)) = next else { return };
+            self.send_to_peer(id, &body);
+        }
     }
 
     /// Sends what a link wants sent: pieces and acknowledgements.

@@ -5,6 +5,7 @@ mod lease;
 mod leaving;
 mod promises;
 mod refusals;
+mod verdicts;
 mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,4 @@
-//! What the node concludes from what it hears: links, whom a view could contain, whether its own view still stands,
-//! and whether to propose another.
+//! What the node concludes from what it hears: links, whether its own view still stands, and whether to propose another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +6,6 @@ use crate::event::{Event, LinkState};
 use crate::id::{Incarnation, NodeId, ViewId};
 use crate::time::{Duration, Instant};
 
-use super::matrix::Matrix;
 use super::peer::Peer;
 use super::{Group, GroupOutput, InstalledView};
 
@@ -17,10 +15,16 @@ impl Group {
         self.evaluated_at = now;
         self.dirty = false;
         self.refresh_links(now);
+        self.disputed = self.is_disputed();
         self.tell_suspects(now);
         self.doubt_own_view(now);
         self.revisit_deferred(now);
         self.consider_proposal(now);
+    }
+
+    /// Whether a view waits for this peer to be heard and to echo us.
+    pub(super) fn is_awaited(&self, id: NodeId, now: Instant) -> bool {
+        self.wanted_since.is_some() && !self.has_echoed_lately(id, now)
     }
 
     /// The state of each link, told to the log, and to the peers before the next heartbeat.
@@ -116,10 +120,10 @@ impl Group {
         }
         // docs/protocol.md, "Letting go". A member that hears us and promises nothing is about to drop us. One that does
         // not hear us counts only if nobody else promises anything: of two that do not hear each other one stays.
-        let patience = self.timing.failure_timeout.saturating_sub(self.timing.heartbeat);
         let timing = &self.timing;
-        let is_over =
-            |peer: &&Peer| now >= peer.promised_at.map_or(view.at, |at| at.max(view.at)) + patience;
+        let is_over = |peer: &&Peer| {
+            now >= peer.promised_at.map_or(view.at, |at| at.max(view.at)) + timing.patience
+        };
         let is_dropped_by = |peer: &&Peer| {
             // Whoever has just come back from silence has not had the time to promise.
             peer.link_state == LinkState::TwoWay
@@ -157,12 +161,16 @@ impl Group {
             return false; // of two views only one is primary
         }
         let Some(view) = &self.view else { return false };
-        let patience = self.timing.failure_timeout * 2;
         self.peers.values().any(|peer| {
-            peer.two_way_since.is_some_and(|at| now >= at.max(view.at) + patience)
-                && peer.view != view.id
+            self.outranked_at(peer).is_some_and(|at| now >= at)
                 && self.is_foreign_view_better(peer, view.members.keys().copied().collect())
         })
+    }
+
+    /// From when on the other view that this peer is in is one that should have become one with ours.
+    pub(super) fn outranked_at(&self, peer: &Peer) -> Option<Instant> {
+        let view = self.view.as_ref().filter(|view| view.id != peer.view)?;
+        peer.two_way_since.map(|at| at.max(view.at) + self.timing.failure_timeout * 2)
     }
 
     /// A node without a view helps to make no new one beside a view at least as large to which it is linked.
@@ -227,123 +235,21 @@ impl Group {
         self.event(Event::ViewLost { why });
     }
 
-    /// The best set of nodes that this node could be in a view with, by what everybody says.
-    ///
-    /// Members of the present view who still hear each other stay together: newcomers that one of them does not hear
-    /// have to wait, were they ever so many. Otherwise two components that meet would tear each other apart while only
-    /// half of the links are known.
-    pub(super) fn best_set(&self, now: Instant) -> BTreeMap<NodeId, Incarnation> {
-        let (present, others): (Vec<NodeId>, Vec<NodeId>) = self
-            .ranks
-            .iter()
-            .copied()
-            .filter(|id| {
-                *id == self.me
-                    || self.peers.get(id).is_some_and(|p| p.link_state == LinkState::TwoWay)
-            })
-            .partition(|&id| id == self.me || self.is_present(id));
-        let mut best = self.best_of(&present, now);
-        let mut newcomers: Vec<NodeId> = others
-            .into_iter()
-            .filter(|id| best.iter().all(|&member| self.pair_is_usable(*id, member, now)))
-            .collect();
-        while !newcomers.is_empty() {
-            let wider = |id: &NodeId| best.contains(id) || newcomers.contains(id);
-            let candidates: Vec<NodeId> = self.ranks.iter().copied().filter(wider).collect();
-            let widest = self.best_of(&candidates, now);
-            let asked = newcomers.len();
-            newcomers.retain(|id| !self.refuses_still(*id, &widest, now));
-            if newcomers.len() == asked {
-                best = widest;
-                break;
-            }
-        }
-        best.into_iter().filter_map(|id| Some((id, self.incarnation_of(id)?))).collect()
-    }
-
-    /// Whether `newcomer` has lately refused to be in a view with these, or with more than these. That it is bound to somebody
-    /// else tells nothing about a view in which somebody is whom it was not asked about: it may be bound to that one. Nor does
-    /// it once it has agreed with others on a view, as it was free then, or hears nobody else any more.
-    fn refuses_still(&self, newcomer: NodeId, nodes: &BTreeSet<NodeId>, now: Instant) -> bool {
-        self.not_yet.get(&newcomer).is_some_and(|refusal| {
-            let was_asked =
-                |id: &NodeId| refusal.members.get(id).copied() == self.incarnation_of(*id);
-            now < refusal.until
-                && self.peers.get(&newcomer).is_some_and(|peer| peer.view == refusal.view)
-                && (!refusal.hears_more || self.hears_others(newcomer, &refusal.members))
-                && nodes.iter().all(was_asked)
-        })
-    }
-
-    /// The best set among `nodes`, which are in rank order and contain this one.
-    fn best_of(&self, nodes: &[NodeId], now: Instant) -> BTreeSet<NodeId> {
-        let mut broken = Vec::new();
-        for (a, &first) in nodes.iter().enumerate() {
-            for (b, &second) in nodes.iter().enumerate().skip(a + 1) {
-                if !self.pair_is_usable(first, second, now) {
-                    broken.push((a, b));
-                }
-            }
-        }
-        if broken.is_empty() {
-            return nodes.iter().copied().collect();
-        }
-        let mut matrix = Matrix::new(nodes.iter().map(|&id| (id, self.is_present(id))));
-        for (a, b) in broken {
-            matrix.break_pair(a, b);
-        }
-        matrix.best_with(nodes.iter().position(|&id| id == self.me).unwrap_or(0))
-    }
-
-    /// A member of the present view in its present incarnation.
-    pub(super) fn is_present(&self, id: NodeId) -> bool {
-        self.view.as_ref().is_some_and(|view| {
-            view.members.get(&id).is_some_and(|&i| self.incarnation_of(id) == Some(i))
-        })
-    }
-
-    /// Whether two peers hear each other, by what they say. To be taken into a view together they must both say so. To
-    /// be separated one must have said that it does not hear the other, and the other must have been alive since then:
-    /// somebody who has just died is missed by one peer a moment before the next.
-    fn pair_is_usable(&self, a: NodeId, b: NodeId, now: Instant) -> bool {
-        if a == self.me || b == self.me {
-            return true; // only those whose link to us is two-way are asked about
-        }
-        let (Some(peer_a), Some(peer_b)) = (self.peers.get(&a), self.peers.get(&b)) else {
-            return false;
-        };
-        let says = |peer: &Peer, other: NodeId| peer.row.get(&other).copied();
-        if self.is_present(a) && self.is_present(b) {
-            let grace = self.timing.heartbeat * 3 / 2;
-            let denied = |peer: &Peer, other: &Peer| {
-                says(peer, other.id).is_some_and(|entry| {
-                    !entry.heard
-                        && now >= entry.since + grace
-                        && other.heard_at.is_some_and(|at| at >= entry.since + grace)
-                })
-            };
-            !denied(peer_a, peer_b) && !denied(peer_b, peer_a)
-        } else {
-            says(peer_a, b).is_some_and(|entry| entry.heard)
-                && says(peer_b, a).is_some_and(|entry| entry.heard)
-        }
-    }
-
     /// Proposes a view if one is wanted and it is our turn.
     fn consider_proposal(&mut self, now: Instant) {
         self.attempt_at = None;
         let target = self.best_set(now);
-        for id in self.peers.keys().copied().collect::<Vec<_>>() {
-            let present = self.is_present(id);
-            if let Some(peer) = self.peers.get_mut(&id) {
-                match (target.contains_key(&id), peer.is_given_up(&self.timing, now)) {
-                    // Nobody has a reason to drop it any more.
-                    (true, false) => peer.frozen_at = None,
-                    (true, true) => {}
-                    // All members come to this verdict at about the same time, so their debts end together.
-                    (false, _) if present => peer.freeze(now),
-                    (false, _) => {}
-                }
+        let Self { peers, view, timing, .. } = self;
+        for (id, peer) in peers {
+            let start = view.as_ref().and_then(|view| view.members.get(id));
+            let present = start.is_some() && start == peer.incarnation.as_ref();
+            match (target.contains_key(id), peer.is_given_up(timing, now)) {
+                // Nobody has a reason to drop it any more.
+                (true, false) => peer.frozen_at = None,
+                (true, true) => {}
+                // All members come to this verdict at about the same time, so their debts end together.
+                (false, _) if present => peer.freeze(now),
+                (false, _) => {}
             }
         }
         let satisfied = self.view.as_ref().is_some_and(|view| {
@@ -408,10 +314,8 @@ impl Group {
         } else {
             due = due.max(self.settled_at(target, wanted_since));
         }
-        if let Some(held) = self.held_off.as_ref().filter(|held| held.members == *target)
-            && held.while_heard_by.is_none_or(|id| self.hears_others(id, target))
-        {
-            due = due.max(held.until);
+        if let Some(until) = self.held_off_until(target) {
+            due = due.max(until);
         }
         if !self.is_echoed_lately(target, now) {
             return None;
@@ -422,13 +326,15 @@ impl Group {
     /// Whether those have echoed something young enough for a lease to come of it that lasts until they echo the install. After a
     /// stop they have not, until they hear us again: a view that is installed before that ends with its lease, at once.
     fn is_echoed_lately(&self, target: &BTreeMap<NodeId, Incarnation>, now: Instant) -> bool {
+        target.keys().filter(|&&id| id != self.me).all(|&id| self.has_echoed_lately(id, now))
+    }
+
+    fn has_echoed_lately(&self, id: NodeId, now: Instant) -> bool {
         let needed = self.timing.heartbeat + self.safety.release_margin;
         let age_max = self.timing.failure_timeout.saturating_sub(needed);
-        target.keys().filter(|&&id| id != self.me).all(|id| {
-            self.peers.get(id).is_some_and(|peer| {
-                peer.echoed_at.is_some_and(|at| now < at + age_max)
-                    && self.can_promise(peer, false, now)
-            })
+        self.peers.get(&id).is_some_and(|peer| {
+            peer.echoed_at.is_some_and(|at| now < at + age_max)
+                && self.can_promise(peer, false, now)
         })
     }
 

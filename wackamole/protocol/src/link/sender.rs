@@ -194,6 +194,9 @@ impl Sender {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        if self.in_flight == 0 {
+            return None; // as nearly always, and it is asked with each datagram
+        }
         self.eligible().map(|(_, flight)| flight.due).min()
     }
 

@@ -37,7 +37,7 @@ impl Attempt {
             Verdict::Accept(record) => *mine = record,
             Verdict::Refuse(refusal) => return Err(refusal),
         }
-        let formed = Formed { ballot, voters: rules.ranked(members) };
+        let formed = Formed { ballot, voters: rules.ranked(members.iter()) };
         Ok(Self { kind: rules.kind, lineage: mine.lineage, formed, missing: members.clone() })
     }
 

@@ -91,7 +91,7 @@ pub fn review(
     if next.attempts.len() >= ATTEMPTS_MAX {
         return Verdict::Refuse(Refusal::Full);
     }
-    next.attempts.push(Formed { ballot, voters: rules.ranked(members) });
+    next.attempts.push(Formed { ballot, voters: rules.ranked(members.iter()) });
     next.accepted = ballot;
     Verdict::Accept(next)
 }

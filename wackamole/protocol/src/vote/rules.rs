@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::BTreeSet;
 
 use crate::config::QuorumKind;
-use crate::id::NodeId;
+use crate::id::{NodeId, ViewId};
 
 use super::judge::Claim;
 use super::record::{Formed, Proxies};
@@ -24,9 +24,10 @@ pub struct Rules {
 
 impl Rules {
     /// Members in rank order; those that are not configured here come last.
-    pub fn ranked(&self, members: &BTreeSet<NodeId>) -> Vec<NodeId> {
-        let strangers = members.iter().filter(|member| !self.nodes.contains(member));
-        self.nodes.iter().filter(|node| members.contains(node)).chain(strangers).copied().collect()
+    pub fn ranked<'a>(&self, members: impl Iterator<Item = &'a NodeId> + Clone) -> Vec<NodeId> {
+        let is_member = |node: &&NodeId| members.clone().any(|member| member == *node);
+        let strangers = members.clone().filter(|member| !self.nodes.contains(member)).copied();
+        self.nodes.iter().filter(is_member).copied().chain(strangers).collect()
     }
 }
 
@@ -175,32 +176,43 @@ fn lost(claim: &Claim, members: &BTreeSet<NodeId>, rules: &Rules) -> BTreeSet<No
 /// Two sets that both do so for one view share a node, whatever was given away, as long as each knows to whom its own
 /// members gave their votes.
 pub fn deciding(view: &Formed, present: &BTreeSet<NodeId>, proxies: &Proxies) -> bool {
-    let counts = |&voter: &NodeId| {
+    has_the_votes(view, |voter| {
         holder(voter, view, proxies).is_some_and(|holder| present.contains(&holder))
-    };
-    let votes = view.voters.iter().filter(|voter| counts(voter)).count();
-    2 * votes > view.voters.len()
-        || 2 * votes == view.voters.len() && view.voters.first().is_some_and(counts)
+    })
 }
 
 /// Whether nodes that have accepted nothing later keep a view from being succeeded: the rule for the lease.
 ///
 /// As [`deciding`], but a vote given away does not count if the leaver knew of anything later than the view. It may have
 /// helped to form that, and its heir would uphold what it has itself given up.
-pub fn upholding(view: &Formed, present: &BTreeSet<NodeId>, proxies: &Proxies) -> bool {
+///
+/// Asked with every datagram, of a few nodes: so nothing is built for it.
+pub fn upholding(view: &Formed, present: &[NodeId], proxies: &Proxies) -> bool {
     let gone = |leaver: &NodeId| proxies.get(leaver).is_some_and(|proxy| proxy.up_to > view.ballot);
-    let present = present.iter().copied().filter(|node| !gone(node)).collect();
-    let mut proxies = proxies.clone();
-    proxies.retain(|_, proxy| proxy.up_to <= view.ballot);
-    deciding(view, &present, &proxies)
+    has_the_votes(view, |voter| {
+        let holder = follow(voter, proxies, |up_to| up_to == view.ballot);
+        holder.is_some_and(|holder| present.contains(&holder) && !gone(&holder))
+    })
+}
+
+/// More than half of the voters count, or exactly half with the first.
+fn has_the_votes(view: &Formed, counts: impl Fn(NodeId) -> bool) -> bool {
+    let votes = view.voters.iter().filter(|&&voter| counts(voter)).count();
+    2 * votes > view.voters.len()
+        || 2 * votes == view.voters.len() && view.voters.first().is_some_and(|&first| counts(first))
 }
 
 /// Who has a voter's vote in a view; nobody if two gave theirs to each other.
 fn holder(voter: NodeId, view: &Formed, proxies: &Proxies) -> Option<NodeId> {
+    follow(voter, proxies, |up_to| up_to >= view.ballot)
+}
+
+/// To whom a vote has gone through proxies that count, by the last view that each leaver knew of.
+fn follow(voter: NodeId, proxies: &Proxies, counts: impl Fn(ViewId) -> bool) -> Option<NodeId> {
     let mut at = voter;
     for _ in 0..=proxies.len() {
         match proxies.get(&at) {
-            Some(proxy) if proxy.up_to >= view.ballot => at = proxy.to,
+            Some(proxy) if counts(proxy.up_to) => at = proxy.to,
             _ => return Some(at),
         }
     }

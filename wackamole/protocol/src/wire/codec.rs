@@ -50,7 +50,7 @@ impl Codec {
     /// [`FRAGMENT_BYTES_MAX`] bytes of a fragment.
     pub fn seal(&self, header: &Header, body: &Body) -> Vec<u8> {
         debug_assert!(within_bounds(body), "a body of ours keeps the bounds");
-        let mut datagram = Vec::with_capacity(DATAGRAM_MAX);
+        let mut datagram = Vec::with_capacity(room_for(body));
         datagram.extend_from_slice(&self.prefix);
         let mut datagram = postcard::to_extend(&(header, body), datagram)
             .expect("derived encodings into a vector cannot fail");
@@ -121,6 +121,17 @@ fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
         Ok((value, [])) => Ok(value),
         Ok(_) | Err(_) => Err(Rejection::Malformed),
     }
+}
+
+/// Room for a datagram with such a body. Most are short, and a short buffer costs an allocator less than one of [`DATAGRAM_MAX`].
+fn room_for(body: &Body) -> usize {
+    const AROUND: usize = DATAGRAM_MAX - FRAGMENT_BYTES_MAX;
+    AROUND
+        + match body {
+            Body::Heartbeat(heartbeat) => heartbeat.echoes.len() * 24,
+            Body::Fragment(fragment) => fragment.bytes.len(),
+            Body::Echo(_) | Body::Leave(_) | Body::FragmentAck(_) => 0,
+        }
 }
 
 fn within_bounds(body: &Body) -> bool {

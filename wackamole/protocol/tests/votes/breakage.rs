@@ -139,8 +139,11 @@ impl Breakage {
             Verdict::Refuse(_) => return None,
         }
         // Any rules that let an attempt begin will do: what was judged is in `mine`.
-        let easy =
-            Rules { kind: QuorumKind::Static, nodes: rules.ranked(members), ..rules.clone() };
+        let easy = Rules {
+            kind: QuorumKind::Static,
+            nodes: rules.ranked(members.iter()),
+            ..rules.clone()
+        };
         let mut scratch = Record { lineage: mine.lineage, ..Record::default() };
         Attempt::begin(&mut scratch, claim, ballot, members, &easy).ok()
     }

@@ -1,7 +1,5 @@
 //! Quorum: giving the vote away, by whom it counts then, and what whoever leaves still promises.
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::vote::Proxy;
 
@@ -29,8 +27,9 @@ fn whoever_is_given_a_vote_keeps_the_promises_of_who_gave_it() {
 fn nobody_holds_by_the_vote_of_one_who_knew_of_something_later() {
     let mut lan = Lan::agreed_under(Partition::Quorum, 3);
     let view = lan.groups[1].view().cloned().expect("a view");
-    let heir_and_leaver = BTreeSet::from([name(1), name(2)]);
-    assert!(lan.groups[1].decides_for(&view, &heir_and_leaver));
+    let heir_and_leaver = [name(1), name(2)];
+    let formed = lan.groups[1].formed(&view);
+    assert!(lan.groups[1].decides_for(&formed, &heir_and_leaver));
 
     for (later, decides) in [(0, true), (1, false)] {
         let mut record = lan.groups[2].told_record().expect("a record");
@@ -38,7 +37,7 @@ fn nobody_holds_by_the_vote_of_one_who_knew_of_something_later() {
         record.proxies.insert(name(2), Proxy { to: name(1), up_to });
         lan.tell(2, 1, GroupMessage::Vote { record });
 
-        assert_eq!(lan.groups[1].decides_for(&view, &heir_and_leaver), decides);
+        assert_eq!(lan.groups[1].decides_for(&formed, &heir_and_leaver), decides);
     }
 }
 

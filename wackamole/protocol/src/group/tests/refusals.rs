@@ -1,6 +1,6 @@
 //! For how long whom a refusal keeps out of the next proposal.
 
-use super::super::refusal::{HeldOff, NotYet};
+use super::super::refusal::{HeldOff, NotYet, Unless};
 use super::*;
 
 /// The first of three is in a view of its own and hears the two others again, who share one. Nobody proposes yet.
@@ -63,14 +63,47 @@ fn who_was_refused_for_somebody_is_asked_anew_when_nobody_hears_that_one() {
     let mut lan = alone_beside_two();
     let target: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
     let until = lan.now + ms(1_000);
-    let mut due = |while_heard_by| {
+    let mut due = |unless| {
         let members = target.clone();
-        lan.groups[0].held_off = Some(HeldOff { members, until, while_heard_by });
+        lan.groups[0].held_off = Some(HeldOff { members, until, unless });
         lan.groups[0].proposal_due(&target, lan.now, lan.now)
     };
 
-    assert_eq!(due(None), Some(until));
-    assert!(due(Some(name(1))) < Some(until), "it hears nobody else");
+    assert_eq!(due(Unless::Nothing), Some(until));
+    assert!(due(Unless::HearsNobodyElse(name(1))) < Some(until), "it hears nobody else");
+}
+
+#[test]
+fn who_was_refused_for_somebody_unheard_is_asked_anew_when_the_refuser_says_that_it_hears_that_one()
+{
+    let mut lan = alone_beside_two();
+    let target: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
+    let (now, until) = (lan.now, lan.now + ms(1_000));
+    let told_at = lan.groups[0].peer(name(1)).expect("a peer").view_at.expect("a heartbeat");
+    let mut due = |since, heard| {
+        let peer = lan.groups[0].peers.get_mut(&name(1)).expect("a peer");
+        peer.row.get_mut(&name(2)).expect("an entry").heard = heard;
+        let unless = Unless::HearsAll(name(1), since);
+        lan.groups[0].held_off = Some(HeldOff { members: target.clone(), until, unless });
+        lan.groups[0].held_off_until(&target)
+    };
+
+    let before = told_at - ms(1);
+    assert_eq!(due(before, false), Some(until), "it does not hear the third");
+    assert_eq!(due(now, true), Some(until), "what it said before it refused tells nothing");
+    assert_eq!(due(before, true), None);
+}
+
+#[test]
+fn the_heartbeat_by_which_the_refuser_hears_everybody_is_acted_upon_at_once() {
+    let mut lan = alone_beside_two();
+    let members: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
+    let (since, until) = (lan.now, lan.now + ms(1_000));
+    let unless = Unless::HearsAll(name(1), since);
+    lan.groups[0].held_off = Some(HeldOff { members, until, unless });
+    lan.groups[0].drop_proposal();
+    lan.run_until(|lan| lan.groups[0].peer(name(1)).expect("a peer").view_at > Some(since));
+    assert!(lan.groups[0].proposal.is_some());
 }
 
 #[test]

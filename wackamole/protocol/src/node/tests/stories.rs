@@ -161,8 +161,19 @@ fn a_node_that_was_stopped_lets_go_before_anything_else() {
     let mut world = serving(3, 9);
     world.pause(2, world.now + ms(2_000));
     world.run(ms(1_999));
+    let (held, mark) = (world.holds(2), world.log.len());
     world.run(ms(5));
-    assert_eq!(world.holds(2), 0, "{}", world.story(60));
+    let own: Vec<&Event> =
+        world.log[mark..].iter().filter(|(_, i, _)| *i == 2).map(|(_, _, event)| event).collect();
+    let position = |wanted: fn(&Event) -> bool| own.iter().position(|event| wanted(event));
+    let lost = position(|event| matches!(event, Event::ViewLost { .. }));
+    let accepted = position(|event| matches!(event, Event::Accepted { .. }));
+    assert!(lost.is_some() && (accepted.is_none() || lost < accepted), "{}", world.story(60));
+    // It is back in the view as soon as it has echoed the others, and has been given some of them back.
+    let installed = position(|event| matches!(event, Event::ViewInstalled { .. }));
+    assert!(installed.is_some(), "{}", world.story(60));
+    let let_go = |event: &&&Event| matches!(event, Event::Released { reason: Reason::NoView, .. });
+    assert_eq!(own.iter().filter(let_go).count(), held, "{}", world.story(60));
     world.run(ms(3_000));
     world.assert_covered();
     world.assert_balanced();
