@@ -353,11 +353,15 @@ impl Fences {
                 Some(Guarding::GiveUp) => orders.push(Order::Unguarded(node)),
                 None => {}
             }
-            *version += u64::from(machine.guardian != before);
             let next = machine.next_effect(shown, daemons[node], held);
             // Rounded up by a nanosecond, which may be a whole tick.
             let true_time = |at| oscillator.true_time(at).saturating_sub(Duration::from_nanos(1));
             machine.due = next.map(true_time);
+            if machine.guardian != before {
+                *version += 1;
+                // What it does now may be due already.
+                (machine.due, machine.stale) = (Some(now), true);
+            }
         }
         self.seen_version = kernels.version();
     }

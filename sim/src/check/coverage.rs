@@ -191,7 +191,10 @@ impl Check for Coverage {
 fn pace(glance: &Glance<'_>) -> Duration {
     if glance.calm_for() <= glance.bounds.settle {
         NOW_AND_THEN
-    } else if glance.sabotaged_lately() || glance.calm_for() <= STABLE {
+    } else if glance.sabotaged_lately()
+        || glance.calm_for() <= STABLE
+        || glance.scenario.must_reach.is_some()
+    {
         AT_REST
     } else {
         AT_PEACE

@@ -191,3 +191,19 @@ fn nothing_happens_on_a_machine_that_its_hypervisor_has_stopped() {
     scene.at(9100);
     assert!(!scene.answers());
 }
+
+#[test]
+fn a_new_guardian_acts_on_what_is_overdue_whether_anything_else_happens_or_not() {
+    let mut scene = Scene::new(GUARDIAN);
+    scene.at(390);
+    scene.fences.kill_guardian(0);
+    scene.at(399);
+    assert_eq!(scene.fences.guardian(0), GuardianState::Dead(Some(ms(402))));
+    let acts = (400..450).find(|&now| {
+        let mut orders = Vec::new();
+        let Scene { fences, kernels, daemon, .. } = &mut scene;
+        fences.step(ms(now), &[*daemon], kernels, false, &mut orders);
+        orders.contains(&Order::Guard(0))
+    });
+    assert!(acts.is_some_and(|at| at <= 402 + 1 + 10 + 1), "the lease was over at 400: {acts:?}");
+}

@@ -381,8 +381,9 @@ impl Group {
         next.consider(self.lets_go_at(), "the lease ends");
         next.consider(self.deferred.as_ref().map(|d| d.until), "a promise ends");
         next.verdict(self.attempt_at, "propose a view");
-        let asked_again = self.not_yet.values().map(|refusal| refusal.until).min();
-        next.verdict(asked_again, "a newcomer may be asked again");
+        for refusal in self.not_yet.values() {
+            next.verdict(Some(refusal.until), "a newcomer may be asked again");
+        }
         let timing = &self.timing;
         let mut members = self.view.iter().flat_map(|view| view.members.keys()).peekable();
         for (id, peer) in &self.peers {

@@ -120,9 +120,7 @@ impl Group {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         // What is said of an earlier start of ours is not said of us.
         heartbeat.echoes.retain(|echo| echo.peer != me || echo.incarnation == incarnation);
-        // What a refuser hears may be what it heard before its refusal was here.
-        let is_waited_for = self.held_off.as_ref().is_some_and(|held| held.waits_for(from));
-        if peer.handle_row(&heartbeat, now) || is_waited_for {
+        if peer.handle_row(&heartbeat, now) {
             self.dirty = true;
         }
         // Of nodes that only the sender knows nothing is remembered longer than it speaks of them.

@@ -29,13 +29,6 @@ pub(super) struct HeldOff {
     pub(super) unless: Unless,
 }
 
-impl HeldOff {
-    /// A heartbeat of this node may end it.
-    pub(super) fn waits_for(&self, refuser: NodeId) -> bool {
-        matches!(self.unless, Unless::HearsAll(id, _) if id == refuser)
-    }
-}
-
 /// What ends a refusal before its time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unless {
@@ -43,8 +36,8 @@ pub(super) enum Unless {
     Nothing,
     /// The refuser heard somebody else, and says that it does not any more.
     HearsNobodyElse(NodeId),
-    /// The refuser did not hear one of the members, and a heartbeat of it that came after that says that it hears all of them.
-    HearsAll(NodeId, Instant),
+    /// The refuser did not hear one of the members, as we could have known, and says that it hears all of them.
+    HearsAll(NodeId),
 }
 
 /// A newcomer that has refused to be in a view with us.
@@ -105,7 +98,10 @@ impl Group {
                 self.not_yet.insert(from, NotYet { until: now + pause, members, view, hears_more });
             } else {
                 let unless = match why {
-                    Refusal::Unheard => Unless::HearsAll(from, now),
+                    // If it does not say so it refuses for something that its heartbeats do not tell.
+                    Refusal::Unheard if !self.hears_all(from, &proposal.members) => {
+                        Unless::HearsAll(from)
+                    }
                     _ if hears_more => Unless::HearsNobodyElse(from),
                     _ => Unless::Nothing,
                 };
@@ -146,22 +142,16 @@ impl Group {
         let over = match held.unless {
             Unless::Nothing => false,
             Unless::HearsNobodyElse(id) => !self.hears_others(id, members),
-            Unless::HearsAll(id, since) => self.hears_all(id, members, since),
+            Unless::HearsAll(id) => self.hears_all(id, members),
         };
         (!over).then_some(held.until)
     }
 
-    /// Whether this peer has said since then that it hears all of these.
-    fn hears_all(
-        &self,
-        id: NodeId,
-        members: &BTreeMap<NodeId, Incarnation>,
-        since: Instant,
-    ) -> bool {
+    /// Whether this peer says that it hears all of these.
+    fn hears_all(&self, id: NodeId, members: &BTreeMap<NodeId, Incarnation>) -> bool {
         self.peers.get(&id).is_some_and(|peer| {
             let hears = |other: &NodeId| peer.row.get(other).is_some_and(|entry| entry.heard);
-            peer.view_at.is_some_and(|at| at > since)
-                && members.keys().all(|other| *other == id || hears(other))
+            members.keys().all(|other| *other == id || hears(other))
         })
     }
 

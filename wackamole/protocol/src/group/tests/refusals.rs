@@ -74,36 +74,28 @@ fn who_was_refused_for_somebody_is_asked_anew_when_nobody_hears_that_one() {
 }
 
 #[test]
-fn who_was_refused_for_somebody_unheard_is_asked_anew_when_the_refuser_says_that_it_hears_that_one()
-{
-    let mut lan = alone_beside_two();
-    let target: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
-    let (now, until) = (lan.now, lan.now + ms(1_000));
-    let told_at = lan.groups[0].peer(name(1)).expect("a peer").view_at.expect("a heartbeat");
-    let mut due = |since, heard| {
-        let peer = lan.groups[0].peers.get_mut(&name(1)).expect("a peer");
-        peer.row.get_mut(&name(2)).expect("an entry").heard = heard;
-        let unless = Unless::HearsAll(name(1), since);
-        lan.groups[0].held_off = Some(HeldOff { members: target.clone(), until, unless });
-        lan.groups[0].held_off_until(&target)
-    };
+fn who_was_refused_for_somebody_unheard_is_asked_anew_as_soon_as_the_refuser_hears_that_one() {
+    for heard_before in [false, true] {
+        let mut lan = alone_beside_two();
+        let members: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
+        lan.groups[0].drop_proposal();
+        lan.groups[0].held_off = None;
+        lan.groups[0].propose(members.clone(), lan.now);
+        let ballot = lan.groups[0].proposal.as_ref().expect("a proposal").ballot;
+        let hears = |lan: &mut Lan, heard| {
+            let peer = lan.groups[0].peers.get_mut(&name(1)).expect("a peer");
+            peer.row.get_mut(&name(2)).expect("an entry").heard = heard;
+        };
+        hears(&mut lan, heard_before);
+        lan.groups[0].handle_refuse(name(1), ballot, ballot, Refusal::Unheard, lan.now);
 
-    let before = told_at - ms(1);
-    assert_eq!(due(before, false), Some(until), "it does not hear the third");
-    assert_eq!(due(now, true), Some(until), "what it said before it refused tells nothing");
-    assert_eq!(due(before, true), None);
-}
-
-#[test]
-fn the_heartbeat_by_which_the_refuser_hears_everybody_is_acted_upon_at_once() {
-    let mut lan = alone_beside_two();
-    let members: BTreeMap<_, _> = keys(&lan, &[0, 1, 2]).into_iter().collect();
-    let (since, until) = (lan.now, lan.now + ms(1_000));
-    let unless = Unless::HearsAll(name(1), since);
-    lan.groups[0].held_off = Some(HeldOff { members, until, unless });
-    lan.groups[0].drop_proposal();
-    lan.run_until(|lan| lan.groups[0].peer(name(1)).expect("a peer").view_at > Some(since));
-    assert!(lan.groups[0].proposal.is_some());
+        let until = lan.now + ms(50);
+        assert_eq!(lan.groups[0].held_off_until(&members), Some(until), "half a heartbeat");
+        hears(&mut lan, true);
+        // If it said so before, that was not why it refused.
+        let expected = heard_before.then_some(until);
+        assert_eq!(lan.groups[0].held_off_until(&members), expected, "{heard_before}");
+    }
 }
 
 #[test]
