@@ -37,6 +37,9 @@ pub struct Bounds {
     /// *component, lan*: how long whoever has nobody else serves beside somebody whom it hears and who does not hear it: two failure
     /// timeouts, until its echoes are too old and until it gives way, and letting go.
     pub deaf: Duration,
+    /// *component, lan*: how long two views that cannot become one may hold the same: until the smaller one yields, and, a failure timeout
+    /// later, whoever it leaves alone.
+    pub uneven: Duration,
     /// P5: how long after an acquire every client that can be reached sends to the new holder.
     pub notice: Duration,
     /// P3: how long after the last disturbance the load is even.
@@ -103,8 +106,15 @@ impl Bounds {
         // hears both first refuses, then lets its promise to one of them run out (docs/protocol.md, "Promises").
         let one_way = faults().any(|fault| matches!(fault, Fault::Cut { .. }))
             || scenario.chaos.as_ref().is_some_and(|c| c.faults.contains(&ChaosFault::Cut));
-        let debt =
-            if one_way { timing.failure_timeout + 4 * timing.heartbeat } else { Duration::ZERO };
+        let promises = timing.failure_timeout + 4 * timing.heartbeat;
+        // Two views that cannot become one both leave alone what neither of them holds, until one has yielded, and whoever it leaves alone.
+        let yields = match scenario.safety.partition {
+            Partition::Quorum => Duration::ZERO,
+            Partition::Component | Partition::Lan => {
+                3 * timing.failure_timeout + 4 * timing.heartbeat
+            }
+        };
+        let debt = if one_way { promises + yields } else { Duration::ZERO };
         let cover = cover + debt;
         let safety = &scenario.safety;
         // Two signs of life half a heartbeat apart, noticed at one of them; probes once a heartbeat; whoever answered them
@@ -168,6 +178,7 @@ impl Bounds {
             unnoticed,
             dispute,
             deaf: timing.failure_timeout * 2 + merge,
+            uneven: timing.failure_timeout * 3 + timing.heartbeat * 2 + merge,
             notice,
             settle,
             aftermath,

@@ -30,8 +30,8 @@ use wackamole_protocol::config::{NodeConfig, Partition, QuorumKind};
 use wackamole_protocol::event::Event;
 use wackamole_protocol::id::{NodeId, ViewId};
 use wackamole_protocol::time::Instant;
-use wackamole_protocol::wire;
 use wackamole_protocol::wire::message::{Body, Header};
+use wackamole_protocol::wire::{self, Codec};
 
 use announcing::Announcing;
 use ballots::Ballots;
@@ -65,6 +65,7 @@ struct Everybody {
 #[derive(Debug)]
 struct Machine {
     me: NodeId,
+    codec: Option<Codec>,
     /// Whatever it sent last.
     sent: u64,
     promises: Promises,
@@ -82,6 +83,7 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             me: NodeId::EVERYBODY,
+            codec: None,
             sent: 0,
             promises: Promises::default(),
             ballots: Ballots::default(),
@@ -113,6 +115,7 @@ impl Conduct {
         let promises = std::mem::take(&mut all.machines[node].promises);
         all.machines[node] = Machine {
             me: config.me,
+            codec: Some(Codec::new(&config.key, &config.cluster)),
             promises,
             fencing: Fencing::new(config.safety.fences_nodes),
             ..Machine::default()
@@ -144,7 +147,13 @@ impl Conduct {
             Observation::Input(Input::Datagram { bytes, .. }) => {
                 let header = header(bytes);
                 machine.repeats.came(tag(bytes)?, header.as_ref());
-                machine.promises.came(&header?, now);
+                let header = header?;
+                // What is looked at all the time is too much to be authenticated, and a number that was damaged on its way costs
+                // nothing. A start of a peer is replaced by another one only if there is one.
+                let known = machine.promises.knows(&header);
+                if known || machine.codec.as_ref().is_some_and(|codec| codec.open(bytes).is_ok()) {
+                    machine.promises.came(&header, now);
+                }
                 None
             }
             Observation::Turn => {

@@ -373,6 +373,8 @@ impl<'a> Narrator<'a> {
                 format!("view {} {}{not}", self.names.view(*view), self.names.set(members))
             }
             Event::ViewLost { why } => format!("in no view: {why}"),
+            Event::Beside { beside: true } => "another view is linked to its own".to_owned(),
+            Event::Beside { beside: false } => "no other view is linked to its own".to_owned(),
             Event::Matured { node: who } => format!("{} may own VIPs", node(who)),
             Event::Assigned { vip, owner, previous, reason } => {
                 let name =

@@ -4,6 +4,7 @@
 //! It never reacts to a `Drop`: turmoil's `crash` runs destructors, and a killed daemon does not tidy up.
 
 mod mail;
+mod one_way;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::netem::{Fate, Impairment, Netem};
 use crate::rng::Rng;
 use crate::signs::{Said, Signs, has_neighbour};
 pub use mail::Mail;
+pub use one_way::OneWay;
 
 /// The segment as the parts of one world share it.
 pub type SharedSegment = Rc<RefCell<Segment>>;
@@ -139,8 +141,8 @@ pub struct Segment {
     pub chronicle: Chronicle,
     /// What each daemon is doing.
     pub daemons: Vec<Daemon>,
-    /// From when until when each machine was last heard by somebody whom it did not hear, or the other way round.
-    pub one_way: Vec<Option<(Duration, Duration)>>,
+    /// Whether each machine has links that work in one direction only, and had when its daemon was started.
+    pub one_way: Vec<OneWay>,
     /// When each machine went on that its hypervisor had stopped.
     pub thawed: Vec<Option<Duration>>,
     /// When each machine lost what its daemon had stored.
@@ -201,7 +203,7 @@ impl Segment {
             journal: Journal::default(),
             chronicle,
             daemons: vec![Daemon::Off; nodes],
-            one_way: vec![None; nodes],
+            one_way: vec![OneWay::default(); nodes],
             thawed: vec![None; nodes],
             disk_lost: vec![None; nodes],
             leaving: vec![false; nodes],
@@ -241,21 +243,6 @@ impl Segment {
         }
     }
 
-    /// Takes note of who has a link that works in one direction only; to be called when the wires have changed.
-    pub fn note_one_way(&mut self, now: Duration) {
-        for node in 0..self.links.nodes() {
-            let odd =
-                |other: usize| self.links.reaches(node, other) != self.links.reaches(other, node);
-            if (0..self.links.nodes()).any(odd) {
-                let from = self.one_way[node].filter(|&(_, until)| until == Duration::MAX);
-                let from = from.map_or(now, |(from, _)| from);
-                self.one_way[node] = Some((from, Duration::MAX));
-            } else if let Some((_, until)) = &mut self.one_way[node] {
-                *until = (*until).min(now);
-            }
-        }
-    }
-
     /// A daemon starts. It is told nothing of what happened before.
     pub fn daemon_starts(&mut self, now: Duration, node: usize) {
         self.machines[node].news.clear();
@@ -265,6 +252,7 @@ impl Segment {
         if let Some(signs) = &mut self.signs {
             signs.start(now, node);
         }
+        self.one_way[node].daemon_starts();
         self.set_daemon(node, Daemon::Running(now));
         self.leaving[node] = false;
         self.journal.push(now, What::Started { node });

@@ -160,6 +160,12 @@ impl Telemetry {
                 self.view = None;
                 warn!(why, "in no view, holding nothing");
             }
+            Event::Beside { beside: true } => {
+                info!(
+                    "another view is linked to ours and not one with it yet: what nobody of ours holds is left alone"
+                );
+            }
+            Event::Beside { beside: false } => debug!("no other view is linked to ours any more"),
             Event::Matured { node } if *node == self.me => info!("mature: may own VIPs"),
             Event::Matured { node } => info!(node = %names.node(*node), "node is mature"),
             Event::Assigned { vip, owner, previous, reason } => {

@@ -81,7 +81,11 @@ impl Check for Caches {
                         told: false,
                     }),
                 };
-                let by_notice = if wrong.after_overlap {
+                // Nor can it know that another one has let go which it does not hear.
+                let unheard = glance.segment.one_way[holder].now;
+                let by_notice = if wrong.after_overlap && unheard {
+                    wrong.since + glance.scenario.neighbour_timeout + glance.bounds.merge
+                } else if wrong.after_overlap {
                     glance.deadline(wrong.since, glance.bounds.merge + glance.bounds.notice)
                 } else {
                     wrong.since + glance.bounds.notice

@@ -127,7 +127,14 @@ impl Check for Coverage {
                     component[other] != root && glance.attends(other) && links.reaches(other, node)
                 })
             });
-            let serves = |node: usize| glance.is_mature(node) && glance.can_serve(node);
+            // Of views that cannot become one the larger one stays, whether its members are mature or not.
+            let all_mature =
+                members().filter(|&node| glance.attends(node)).all(|node| glance.is_mature(node));
+            let may_yield = |node: usize| {
+                policy != Partition::Quorum && !all_mature && glance.segment.one_way[node].now
+            };
+            let serves =
+                |node: usize| glance.is_mature(node) && glance.can_serve(node) && !may_yield(node);
             let is_primary = match &primary {
                 // Until the world has been calm for long enough gaps are only timed.
                 _ if glance.calm_for() <= glance.bounds.cover => true,
@@ -136,6 +143,13 @@ impl Check for Coverage {
                 Some(Some(set)) => set.contains(&root),
             };
             let served = !hears_others && !proxied && is_primary && members().any(serves);
+            // Where several pairs do not hear each other several sets are about equally good, and they take more than one attempt.
+            let pairs = members().flat_map(|a| members().map(move |b| (a, b)));
+            let uneven = pairs.filter(|&(a, b)| a < b && !links.two_way(a, b)).count();
+            let settling = glance.bounds.cover
+                + glance.scenario.timing.failure_timeout
+                    * 2
+                    * uneven.min(glance.scenario.nodes.len()) as u32;
             let somebody_is_away = members().count() < component.len();
             let inquiry = if somebody_is_away { glance.bounds.inquiry } else { Duration::ZERO };
             let disputed =
@@ -160,7 +174,7 @@ impl Check for Coverage {
                 let gap = cell.get_or_insert(Gap { since: glance.now, told: false });
                 let put_back = put_back[vip];
                 let overdue = glance.now > gap.since + glance.bounds.handover + inquiry + put_back;
-                if overdue && glance.calm_for() > glance.bounds.cover + put_back && !gap.told {
+                if overdue && glance.calm_for() > settling + put_back && !gap.told {
                     gap.told = true;
                     let names: Vec<_> = members().map(|node| glance.node(node)).collect();
                     let text = format!(
@@ -169,7 +183,7 @@ impl Check for Coverage {
                         glance.vip(vip),
                         (glance.now - gap.since).as_millis(),
                         glance.calm_for().as_millis(),
-                        glance.bounds.cover.as_millis(),
+                        settling.as_millis(),
                     );
                     findings.violation("coverage", text);
                 }

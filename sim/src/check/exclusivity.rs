@@ -6,6 +6,8 @@
 //! - `quorum`: all machines, wherever they are.
 //!
 //! What is allowed for a while, and always reported (docs/simulation.md, "What is checked"):
+//! - *uneven*: under `component` and `lan`, links that work in one direction only keep views of one component from becoming one; until the
+//!   smaller one has yielded;
 //! - *merge*: two parts that both served come together, or a daemon starts or resumes on a machine that still answers; until
 //!   the merge window has passed. Never under `quorum`; under `lan` not if one of them was alone on its segment;
 //! - *unattended*: beside a kernel whose daemon is dead or paused, as long as the fences that are left there need;
@@ -20,6 +22,7 @@ use wackamole_protocol::time::Duration;
 use super::fenced::unattended_max;
 use super::overlap::{Bond, Domain, Interrupted, Key, Kind, Overlap, Verdict};
 use super::thaws::Thaws;
+use super::uneven::Uneven;
 use super::{Check, Findings, Glance, Measurements};
 use crate::engine::TICK;
 use crate::journal::{KernelChange, What};
@@ -45,6 +48,7 @@ pub struct Exclusivity {
     /// When each was stopped or gone last, before that.
     asleep: Vec<Duration>,
     thaws: Thaws,
+    uneven: Uneven,
     overlaps: BTreeMap<Key, Overlap>,
     interrupted: Interrupted,
     measurements: Measurements,
@@ -66,6 +70,7 @@ impl Exclusivity {
             awake: vec![None; nodes],
             asleep: vec![Duration::ZERO; nodes],
             thaws: Thaws::new(nodes),
+            uneven: Uneven::new(nodes),
             overlaps: BTreeMap::new(),
             interrupted: Interrupted::default(),
             measurements: Measurements::default(),
@@ -86,29 +91,20 @@ impl Exclusivity {
             }
             *awake = attends.then(|| awake.unwrap_or(glance.now));
         }
+        self.uneven.refresh(glance);
         let (lan, kernels) = (&glance.segment.lan, &glance.segment.kernels);
         for x in 0..self.nodes {
             for y in x + 1..self.nodes {
                 let connected = glance.connectivity.connected(glance.segment, x, y);
                 let both_attend = glance.attends(x) && glance.attends(y);
                 let bond = &mut self.bonds[x * self.nodes + y];
-                let wired = glance.segment.links.two_way(x, y);
-                if wired && !bond.wired {
-                    bond.rewired = Some(glance.now);
-                }
-                bond.wired = wired;
+                bond.wire(glance.segment.links.two_way(x, y), glance.now);
                 let deaf = both_attend && glance.connectivity.hears_alone(glance.segment, x, y);
                 bond.deaf_since = deaf.then(|| {
                     let awake = self.awake[x].max(self.awake[y]).unwrap_or(glance.now);
                     bond.deaf_since.unwrap_or(glance.now).max(awake)
                 });
-                let met = !bond.connected && connected;
-                bond.connected = connected;
-                if !(connected && both_attend) {
-                    bond.since = None;
-                } else if bond.since.is_none() {
-                    *bond = Bond { connected, since: Some(glance.now), met, ..*bond };
-                }
+                bond.meet(connected, both_attend, glance.now);
                 let clients = lan.nodes()..lan.stations();
                 let joined = lan.two_way(x, y)
                     || clients.into_iter().any(|c| lan.two_way(x, c) && lan.two_way(y, c));
@@ -283,6 +279,7 @@ impl Exclusivity {
     ) -> Verdict {
         let (_, x, y) = key;
         let verdict = self.verdict_inside(key, began, known, glance);
+        let verdict = self.uneven.excuse(verdict, (x, y), began, glance);
         match (verdict.until, self.thaws.bound(x, y, began, glance)) {
             (Some(until), Some(thawed)) if until < thawed || verdict.kind == Kind::Merge => {
                 let why = "a machine goes on that its hypervisor had stopped";
@@ -325,9 +322,13 @@ impl Exclusivity {
             // Whoever is stopped before its part and the other that it has met are one holds what is left of a lease that nobody in
             // the other part knows of; and somebody may take over there from whoever died or gave up meanwhile.
             let timeout = glance.scenario.timing.failure_timeout;
-            let met = met
-                || glance.scenario.safety.partition == Partition::Component
-                    && bond.rewired.is_some_and(|at| began <= at + glance.bounds.merge + timeout);
+            // Who has asked the segment before that finds nobody.
+            let shortly = match glance.scenario.safety.partition {
+                Partition::Component => glance.bounds.merge + timeout,
+                Partition::Lan => glance.bounds.unnoticed,
+                Partition::Quorum => Duration::ZERO,
+            };
+            let met = met || bond.rewired.is_some_and(|at| began <= at + shortly);
             let excused = known.is_some_and(|overlap| overlap.excused);
             let unheard =
                 glance.scenario.safety.partition == Partition::Lan && self.lossy(began, glance);

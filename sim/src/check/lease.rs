@@ -87,6 +87,10 @@ impl Check for Leases {
             let What::Daemon { node, event } = &entry.what else { continue };
             match event {
                 Event::ForcedPrimary => self.forced = true,
+                // Whoever is started anew is not the one that others are in a view with.
+                Event::PeerRestarted { peer, .. } => {
+                    self.views[*node].remove(peer);
+                }
                 Event::ViewLost { .. } => self.views[*node].clear(),
                 Event::ViewInstalled { members, primary, .. } => {
                     let counts = !outside && !self.forced && (*primary || !quorum);

@@ -18,6 +18,7 @@ pub mod primary;
 pub mod stability;
 mod thaws;
 pub mod told;
+mod uneven;
 
 #[cfg(test)]
 mod tests;
@@ -104,11 +105,11 @@ impl Glance<'_> {
         // While its machine was stopped the daemon's clock stood still.
         let since = self.segment.thawed[node].map_or(since, |thawed| thawed.max(since));
         // Whoever was started while it had such a link may have been in no view until that was over.
-        let since = match self.segment.one_way[node] {
-            Some((from, Duration::MAX)) if from <= since => return false,
-            Some((from, until)) if from <= since && since <= until => until,
-            _ => since,
-        };
+        let one_way = self.segment.one_way[node];
+        if one_way.since_start {
+            return false;
+        }
+        let since = one_way.over_at.map_or(since, |at| at.max(since));
         !self.segment.leaving[node]
             && !self.scenario.nodes[node].witness
             && self.now >= self.deadline(since, self.bounds.cover) + self.scenario.timing.mature

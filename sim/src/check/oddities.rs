@@ -81,6 +81,7 @@ impl Oddities {
             | Event::ViewInstalled { .. }
             | Event::ForcedPrimary
             | Event::ViewLost { .. }
+            | Event::Beside { .. }
             | Event::Matured { .. }
             | Event::Assigned { .. }
             | Event::Acquired { .. }

@@ -29,6 +29,27 @@ pub(super) struct Bond {
     pub(super) deaf_since: Option<Duration>,
 }
 
+impl Bond {
+    /// Whether the wires between them work both ways.
+    pub(super) fn wire(&mut self, wired: bool, now: Duration) {
+        if wired && !self.wired {
+            self.rewired = Some(now);
+        }
+        self.wired = wired;
+    }
+
+    /// Whether they are in one component, and both run. Whose wires come together while one of them is stopped meet when that goes on.
+    pub(super) fn meet(&mut self, connected: bool, both_attend: bool, now: Duration) {
+        self.met = connected && (self.met || !self.connected);
+        self.connected = connected;
+        if connected && both_attend {
+            self.since.get_or_insert(now);
+        } else if self.since.take().is_some() {
+            self.met = false;
+        }
+    }
+}
+
 /// What two nodes owe each other on the segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Domain {

@@ -16,7 +16,9 @@ pub(super) struct Fencing {
     on: bool,
     /// The members of the view.
     members: BTreeSet<NodeId>,
-    /// Who said that nothing of it is left, or was fenced, since it was a member last.
+    /// Those starts of peers that have said that nothing of them is left.
+    left: BTreeSet<NodeId>,
+    /// Who has left or was fenced since it was a member last.
     harmless: BTreeSet<NodeId>,
     /// From whom a VIP of ours is taken over.
     from: BTreeMap<VipId, NodeId>,
@@ -32,7 +34,11 @@ impl Fencing {
     pub(super) fn event(&mut self, me: NodeId, event: &Event) {
         match event {
             Event::PeerLeft { peer } => {
+                self.left.insert(*peer);
                 self.harmless.insert(*peer);
+            }
+            Event::PeerRestarted { peer, .. } => {
+                self.left.remove(peer);
             }
             Event::ViewInstalled { members, .. } => {
                 self.members.clone_from(members);
@@ -62,7 +68,8 @@ impl Fencing {
             Action::Acquire(vip) if self.on => {
                 let former = self.from.remove(&vip.id())?;
                 let breach = Breach::TakenFromTheUnfenced { vip: vip.id(), former };
-                (!self.harmless.contains(&former)).then_some(breach)
+                let harmless = self.left.contains(&former) || self.harmless.contains(&former);
+                (!harmless).then_some(breach)
             }
             _ => None,
         }

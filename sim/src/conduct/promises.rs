@@ -41,9 +41,18 @@ impl Promises {
         }
     }
 
+    /// Whether it comes from the start of a peer that was heard last.
+    pub(super) fn knows(&self, header: &Header) -> bool {
+        self.heard.iter().any(|heard| heard.peer == (header.from, header.incarnation))
+    }
+
     pub(super) fn came(&mut self, header: &Header, now: Instant) {
         self.last = Some(now);
         let peer = (header.from, header.incarnation);
+        let is_over = |heard: &Heard| heard.peer.0 == peer.0 && heard.peer.1 > peer.1;
+        if self.heard.iter().any(is_over) {
+            return; // a copy that comes late
+        }
         let position = self.heard.iter().position(|heard| heard.peer == peer);
         let position = position.unwrap_or_else(|| {
             self.heard.retain(|heard| heard.peer.0 != header.from);

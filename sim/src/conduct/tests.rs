@@ -13,7 +13,7 @@ use wackamole_protocol::time::Duration;
 use wackamole_protocol::vip::{Vip, VipAddress};
 use wackamole_protocol::vote::{Formed, Record};
 use wackamole_protocol::wire::Codec;
-use wackamole_protocol::wire::message::{Heartbeat, PeerEcho};
+use wackamole_protocol::wire::message::{Heartbeat, Leave, PeerEcho};
 
 use super::*;
 
@@ -106,7 +106,13 @@ impl Watched {
         let incarnation = Incarnation(1);
         let header = Header { from: name(from), to: NodeId::EVERYBODY, incarnation, sequence };
         let (view, accepted) = (ViewId::NONE, ViewId::NONE);
-        let body = Body::Heartbeat(Heartbeat { view, accepted, interval_us: 100_000, echoes });
+        let body = Body::Heartbeat(Heartbeat {
+            view,
+            accepted,
+            beside: false,
+            interval_us: 100_000,
+            echoes,
+        });
         self.codec.seal(&header, &body)
     }
 
@@ -263,6 +269,26 @@ fn nobody_is_owed_anything_who_has_left_or_whose_start_is_over_or_by_a_machine_w
     a.conduct.lost_its_disk(0);
     a.starts(101);
     assert_eq!(a.agrees(101, 1, &[0, 2]), None);
+}
+
+#[test]
+fn a_promise_counts_from_what_was_heard_first_whatever_was_damaged_or_comes_late() {
+    for damaged in [true, false] {
+        let a = Watched::new(Partition::Lan);
+        a.hears_b(100, 1);
+        // It names another start: one that there is not, or an earlier one.
+        let incarnation = Incarnation(if damaged { 2 } else { 0 });
+        let header = Header { from: name(1), to: NodeId::EVERYBODY, incarnation, sequence: 7 };
+        let mut bytes = a.codec.seal(&header, &Body::Leave(Leave { incarnation }));
+        if damaged {
+            *bytes.last_mut().expect("a tag") ^= 1;
+        }
+        a.hears(150, Input::Datagram { from: ([10, 0, 0, 2], 7700).into(), bytes: &bytes });
+        a.hears_b(200, 1);
+        assert_eq!(a.promises_b(200, 1), None);
+
+        assert_eq!(a.agrees(100 + T_MS + 1, 1, &[0, 2]), None, "damaged: {damaged}");
+    }
 }
 
 #[test]

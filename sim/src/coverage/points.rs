@@ -72,6 +72,8 @@ points! {
         Event::ViewInstalled { primary: false, .. } => "other view installed",
         Event::ForcedPrimary => "forced primary",
         Event::ViewLost { .. } => "view lost",
+        Event::Beside { beside: true } => "another view beside ours",
+        Event::Beside { beside: false } => "no other view beside ours any more",
         Event::Matured { .. } => "member matured",
         Event::Assigned { owner: Some(_), .. } => "VIP assigned",
         Event::Assigned { owner: None, .. } => "VIP assigned to nobody",

@@ -86,6 +86,7 @@ pub fn draw(seed: u64, policies: &[Partition], pace: Pace) -> Scenario {
     slow_kernels(&mut world, &mut Rng::new(seed, "slow kernels"));
     fence_commands(&mut world, &mut Rng::new(seed, "fence commands"));
     faults(&mut world, pace, &mut rng);
+    one_way_links(&mut world, &mut Rng::new(seed, "one-way links"));
     world
 }
 
@@ -204,7 +205,7 @@ fn faults(world: &mut Scenario, pace: Pace, rng: &mut Rng) {
         .chain(OTHERS)
         .filter(|kind| match kind {
             ChaosFault::PartitionSegment => world.own_segment,
-            // Elsewhere several one-way links at once make overlaps that are bounded and not zero (docs/protocol.md).
+            // Elsewhere now and then (`one_way_links`).
             ChaosFault::Cut => world.safety.partition == Partition::Quorum,
             // Without a gate a release that fails is outside the assumptions.
             ChaosFault::AddressTrouble => world.nodes[0].fences.gate,
@@ -240,6 +241,16 @@ fn faults(world: &mut Scenario, pace: Pace, rng: &mut Rng) {
     });
     world.duration = until + ms(500);
     world.duration = until + Bounds::of(world).settle + ms(1_500);
+}
+
+/// Under `quorum` links that work in one direction only are a fault like any other. Elsewhere a world has them now and then.
+fn one_way_links(world: &mut Scenario, rng: &mut Rng) {
+    let Some(chaos) = &mut world.chaos else { return };
+    if world.safety.partition != Partition::Quorum && rng.chance(0.15) {
+        chaos.faults.extend([ChaosFault::Cut, ChaosFault::Heal]);
+        world.duration = chaos.until + ms(500);
+        world.duration += Bounds::of(world).settle + ms(1_500);
+    }
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ fn said(event: &Said) -> (&'static str, Option<wackamole_protocol::vip::VipId>) 
         | Said::ForcedPrimary
         | Said::Proposed { .. }
         | Said::Accepted { .. }
-        | Said::Refused { .. } => ("view", None),
+        | Said::Refused { .. }
+        | Said::Beside { .. } => ("view", None),
         Said::Link { .. }
         | Said::PeerRestarted { .. }
         | Said::PeerLeft { .. }

@@ -144,6 +144,12 @@ pub enum Event {
         /// Why, for people.
         why: &'static str,
     },
+    /// Somebody in another view is in contact with a member of ours, and the two views are not one yet: what nobody of ours holds is left
+    /// alone. Or that is over.
+    Beside {
+        /// It is so from now on.
+        beside: bool,
+    },
     /// A member may own VIPs from now on.
     Matured {
         /// The member.

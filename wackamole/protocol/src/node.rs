@@ -284,6 +284,7 @@ impl Node {
                 self.agent.handle_view(view, &decision, primary, &left, now);
             }
             GroupOutput::Suspects(suspects) => self.agent.handle_suspects(suspects),
+            GroupOutput::Beside(beside) => self.agent.handle_beside(beside),
             GroupOutput::Gone(peer) => self.agent.handle_gone(peer),
             GroupOutput::ViewLost { why: _ } => self.agent.handle_view_lost(now),
             GroupOutput::Message { from, bytes } => self.agent.handle_message(from, &bytes, now),

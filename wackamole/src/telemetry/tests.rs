@@ -62,6 +62,8 @@ fn every_event_is_one_line() {
         Event::BalanceRound { moves: 3 },
         Event::ForcedPrimary,
         Event::ViewLost { why: "not echoed" },
+        Event::Beside { beside: true },
+        Event::Beside { beside: false },
         Event::Left,
         Event::Rejected { from, rejection: Rejection::Malformed },
         Event::Rejected { from, rejection: Rejection::Version },

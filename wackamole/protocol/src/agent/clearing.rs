@@ -46,11 +46,11 @@ impl Precautions {
 impl Agent {
     /// Tells what is to be asked about, if that changed.
     pub(super) fn restate_clearing(&mut self) {
-        let (me, frozen) = (self.me, self.frozen || self.gave_up);
+        let (me, frozen, restraint) = (self.me, self.frozen || self.gave_up, self.restraint());
         let wanted: BTreeMap<VipId, Wanted> = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.wants_clearing(me, frozen))
+            .filter(|(_, slot)| slot.wants_clearing(me, restraint))
             .map(|(&vip, slot)| (vip, Wanted { from: slot.clear_from.clone() }))
             .collect();
         for (vip, slot) in &mut self.slots {
@@ -121,9 +121,9 @@ impl Agent {
     }
 
     pub(super) fn handle_cleared(&mut self, vip: VipId) {
-        let (me, frozen) = (self.me, self.frozen || self.gave_up);
+        let (me, restraint) = (self.me, self.restraint());
         let Some(slot) = self.slots.get_mut(&vip) else { return };
-        if slot.wants_clearing(me, frozen) {
+        if slot.wants_clearing(me, restraint) {
             slot.cleared = true;
             slot.occupied_by = None;
             // Many come in one turn: the desired set is told once for all of them.
@@ -132,13 +132,13 @@ impl Agent {
     }
 
     pub(super) fn handle_occupied(&mut self, vip: VipId, by: MacAddress) {
-        let (me, frozen) = (self.me, self.frozen || self.gave_up);
+        let (me, restraint) = (self.me, self.restraint());
         let Some(slot) = self.slots.get_mut(&vip) else { return };
         slot.free = false;
         slot.let_go = false;
         let is_being_acquired = slot.local == Local::Wanted;
         let news = slot.occupied_by != Some(by);
-        if is_being_acquired || slot.wants_clearing(me, frozen) && news {
+        if is_being_acquired || slot.wants_clearing(me, restraint) && news {
             slot.occupied_by = Some(by);
             self.event(Event::Occupied { vip, by });
         }

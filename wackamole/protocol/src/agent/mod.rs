@@ -29,7 +29,7 @@ use clearing::Precautions;
 pub use interface::{AddressOutcome, AgentOutput, Wanted};
 use message::{AgentMessage, Bits, Holding, MemberInfo, MemberState, Report, VipList};
 use plan::Plan;
-pub(crate) use slot::{Local, Permission, Slot};
+pub(crate) use slot::{Local, Permission, Restraint, Slot};
 
 /// The view that the agent acts in.
 struct AgentView {
@@ -61,6 +61,8 @@ pub struct Agent {
     /// A plan whose decision waits to be installed.
     prepared: Option<(ViewId, Plan)>,
     frozen: bool,
+    /// Another view is linked to ours.
+    beside: bool,
     /// What was told of us with the last accept; whatever changes after that is reported once the view stands.
     stated: Option<Report>,
     mature: bool,
@@ -111,6 +113,7 @@ impl Agent {
             view: None,
             prepared: None,
             frozen: false,
+            beside: false,
             stated: None,
             mature: config.timing.mature == Duration::ZERO && !witness,
             mature_at: None,
@@ -291,13 +294,26 @@ impl Agent {
         }
     }
 
+    /// Some member of our view is linked to another one from now on, or none is any more: what nobody of ours holds is left alone.
+    pub fn handle_beside(&mut self, beside: bool) {
+        if core::mem::replace(&mut self.beside, beside) != beside {
+            self.event(Event::Beside { beside });
+            self.restate_desired();
+        }
+    }
+
+    fn restraint(&self) -> Restraint {
+        Restraint { frozen: self.frozen || self.gave_up, beside: self.beside }
+    }
+
     fn restate_held(&mut self) {
+        let restraint = Restraint { frozen: self.frozen, ..self.restraint() };
         let desired: BTreeSet<VipId> = if self.gave_up {
             BTreeSet::new()
         } else {
             self.slots
                 .iter()
-                .filter(|(_, slot)| slot.is_desired(self.me, self.frozen))
+                .filter(|(_, slot)| slot.is_desired(self.me, restraint))
                 .map(|(&vip, _)| vip)
                 .collect()
         };

@@ -39,6 +39,15 @@ pub(crate) enum Permission {
     Owed,
 }
 
+/// What keeps a node from acquiring, whatever it owns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restraint {
+    /// Between accept and install what is held is kept and nothing is acquired.
+    pub(crate) frozen: bool,
+    /// Another view is linked to ours: what nobody of ours holds may be held there.
+    pub(crate) beside: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) vip: Arc<Vip>,
@@ -132,19 +141,18 @@ impl Slot {
         self.local == Local::Held && !self.vanished
     }
 
-    /// Whether the address should be on this machine. `frozen`: between accept and install what is held is kept and
-    /// nothing is acquired.
-    pub(crate) fn is_desired(&self, me: NodeId, frozen: bool) -> bool {
+    /// Whether the address should be on this machine.
+    pub(crate) fn is_desired(&self, me: NodeId, restraint: Restraint) -> bool {
         if self.unservable.is_some() || self.yielded {
             return false;
         }
         let kept = matches!(self.local, Local::Wanted | Local::Held);
-        if frozen {
+        if restraint.frozen {
             return kept && self.permission != Permission::Owed;
         }
         self.owner == Some(me)
             && match self.permission {
-                Permission::Here => kept || self.cleared,
+                Permission::Here => kept || self.cleared && !self.is_left_alone(restraint),
                 // Several held it when two halves met, and we keep it while the others let go. What our kernel has yet to
                 // acquire, or to put back, waits for them.
                 Permission::Awaiting(_) => self.is_there(),
@@ -152,9 +160,15 @@ impl Slot {
             }
     }
 
+    /// It may be held in another view, and is not handed over by a member of ours: then ours held it anyway.
+    fn is_left_alone(&self, restraint: Restraint) -> bool {
+        restraint.beside && !self.handed_over
+    }
+
     /// Whether the segment must be asked before it is acquired.
-    pub(crate) fn wants_clearing(&self, me: NodeId, frozen: bool) -> bool {
-        !frozen
+    pub(crate) fn wants_clearing(&self, me: NodeId, restraint: Restraint) -> bool {
+        !restraint.frozen
+            && !self.is_left_alone(restraint)
             && self.owner == Some(me)
             && self.permission == Permission::Here
             && self.local == Local::Absent

@@ -56,6 +56,8 @@ pub(super) struct Proposal {
     pub(super) promise_us: u32,
     /// The view may hold VIPs.
     pub(super) primary: bool,
+    /// Some member that has accepted is linked to another view.
+    pub(super) beside: bool,
 }
 
 impl Group {
@@ -85,22 +87,30 @@ impl Group {
                     self.handle_propose(offer, now);
                 }
             }
-            GroupMessage::Accept { ballot, promise_us, heard, record, state } => {
+            GroupMessage::Accept { ballot, promise_us, heard, record, beside, state } => {
                 if self.proposal.as_ref().is_some_and(|proposal| proposal.ballot == ballot) {
                     self.count_vote(from, record.as_ref());
                 }
                 self.learn_record(from, record, now);
                 let heard = heard.into_iter().collect();
-                self.handle_accept(from, ballot, Ayes { promise_us, heard, state });
+                self.handle_accept(from, ballot, Ayes { promise_us, heard, beside, state });
             }
             GroupMessage::Refuse { ballot, highest, why, record } => {
                 self.learn_record(from, record, now);
                 self.handle_refuse(from, ballot, highest, why, now);
             }
-            GroupMessage::Install { view, members, promise_us, heard, primary, decision } => {
+            GroupMessage::Install {
+                view,
+                members,
+                promise_us,
+                heard,
+                primary,
+                beside,
+                decision,
+            } => {
                 if view.coordinator == from {
                     let heard = heard.into_iter().collect();
-                    let standing = Standing { promise_us, heard, primary };
+                    let standing = Standing { promise_us, heard, primary, beside };
                     self.install(view, members.into_iter().collect(), standing, decision, now);
                 }
             }
@@ -132,6 +142,7 @@ impl Group {
             heard: BTreeMap::new(),
             promise_us: u32::MAX,
             primary,
+            beside: false,
         });
         let keys: Vec<MemberKey> = members.iter().map(|(&id, &i)| (id, i)).collect();
         let promise = self.timing.failure_timeout;
@@ -215,14 +226,16 @@ impl Group {
             return;
         }
         let promise_us = micros(self.timing.failure_timeout);
-        let heard = self.accepted.as_ref().map(|a| a.heard.clone()).unwrap_or_default();
+        let Some(accepted) = &self.accepted else { return };
+        let heard = accepted.heard.clone();
+        let beside = self.is_linked_elsewhere(&accepted.members);
         if ballot.coordinator == self.me {
             self.count_vote(self.me, None);
-            self.handle_accept(self.me, ballot, Ayes { promise_us, heard, state });
+            self.handle_accept(self.me, ballot, Ayes { promise_us, heard, beside, state });
         } else {
             let record = self.told_record();
             let heard = heard.into_iter().collect();
-            let accept = GroupMessage::Accept { ballot, promise_us, heard, record, state };
+            let accept = GroupMessage::Accept { ballot, promise_us, heard, record, beside, state };
             self.send_message(ballot.coordinator, &accept, now);
         }
     }

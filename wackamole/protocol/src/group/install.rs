@@ -15,18 +15,21 @@ pub(super) struct Standing {
     /// The latest of our datagrams that each other member had heard when it accepted.
     pub(super) heard: BTreeMap<NodeId, u64>,
     pub(super) primary: bool,
+    /// Some member was linked to another view when it accepted.
+    pub(super) beside: bool,
 }
 
 /// What a member tells with its accept.
 pub(super) struct Ayes {
     pub(super) promise_us: u32,
     pub(super) heard: BTreeMap<NodeId, u64>,
+    pub(super) beside: bool,
     pub(super) state: Vec<u8>,
 }
 
 impl Group {
     pub(super) fn handle_accept(&mut self, from: NodeId, ballot: ViewId, ayes: Ayes) {
-        let Ayes { promise_us, heard, state } = ayes;
+        let Ayes { promise_us, heard, beside, state } = ayes;
         let Some(proposal) = &mut self.proposal else { return };
         if proposal.ballot != ballot || !proposal.members.contains_key(&from) {
             return;
@@ -34,6 +37,7 @@ impl Group {
         proposal.states.insert(from, state);
         proposal.heard.insert(from, heard);
         proposal.promise_us = proposal.promise_us.min(promise_us);
+        proposal.beside |= beside;
         if proposal.states.len() == proposal.members.len() {
             let states = core::mem::take(&mut proposal.states);
             let primary = proposal.primary;
@@ -71,6 +75,7 @@ impl Group {
                 promise_us: proposal.promise_us,
                 heard: heard_of(id).into_iter().collect(),
                 primary: proposal.primary,
+                beside: proposal.beside,
                 decision: decision.clone(),
             };
             self.send_message(id, &message, now);
@@ -79,6 +84,7 @@ impl Group {
             promise_us: proposal.promise_us,
             heard: heard_of(self.me),
             primary: proposal.primary,
+            beside: proposal.beside,
         };
         self.install(ballot, proposal.members, standing, decision, now);
     }
@@ -96,7 +102,7 @@ impl Group {
         &mut self,
         view: ViewId,
         members: BTreeMap<NodeId, Incarnation>,
-        Standing { promise_us, heard, primary }: Standing,
+        Standing { promise_us, heard, primary, beside }: Standing,
         decision: Vec<u8>,
         now: Instant,
     ) {
@@ -145,6 +151,8 @@ impl Group {
         self.dirty = true;
         let names = members.keys().copied().collect();
         self.event(Event::ViewInstalled { view, members: names, primary });
+        self.note_beside_at_install(beside);
+        self.tell_beside(now);
         self.outputs.push_back(GroupOutput::View { view, members, primary, decision, left });
         for (from, _, bytes) in
             core::mem::take(&mut self.early).into_iter().filter(|(_, id, _)| *id == view)

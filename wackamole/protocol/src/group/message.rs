@@ -37,6 +37,8 @@ pub(crate) enum GroupMessage {
         heard: Vec<(NodeId, u64)>,
         /// The member's record of votes, under `partition = "quorum"`.
         record: Option<Record>,
+        /// The member is in contact with somebody in another view, who would not be in this one.
+        beside: bool,
         /// The agent's state, opaque here.
         state: Vec<u8>,
     },
@@ -63,6 +65,8 @@ pub(crate) enum GroupMessage {
         heard: Vec<(NodeId, u64)>,
         /// It may hold VIPs.
         primary: bool,
+        /// Some member is in contact with somebody in another view.
+        beside: bool,
         /// What the coordinator's agent decided, opaque here.
         decision: Vec<u8>,
     },

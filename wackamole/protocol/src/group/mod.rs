@@ -11,6 +11,7 @@
 
 mod agreement;
 mod answer;
+mod beside;
 mod company;
 mod debt;
 mod install;
@@ -39,6 +40,7 @@ use crate::wire::Codec;
 
 use agreement::{Accepted, Proposal};
 use answer::Deferred;
+use beside::Beside;
 use debt::EarlierAccept;
 use lease::next_is;
 use message::GroupMessage;
@@ -109,6 +111,9 @@ pub enum GroupOutput {
     /// A start of this peer is over: it has left, or another one has begun; or nothing is heard any more of one that was in no
     /// view with us.
     Gone(NodeId),
+    /// From now on some member of our view is linked to somebody in another one, or none is any more: what nobody of ours holds may be
+    /// held there. Told before the view for which it is so.
+    Beside(bool),
     /// This node is in no view any more: it may hold nothing.
     ViewLost {
         /// Why, for people.
@@ -175,6 +180,7 @@ pub struct Group {
     votes: Option<Votes>,
     /// The primary views that were accepted since the installed one, and may have been installed by others.
     voted: Vec<InstalledView>,
+    beside: Beside,
     /// Members that have not been heard for half of the failure timeout, as told.
     suspects: BTreeSet<NodeId>,
     accepted: Option<Accepted>,
@@ -274,6 +280,7 @@ impl Group {
             lease: None,
             votes: Votes::new(config),
             voted: Vec::new(),
+            beside: Beside::default(),
             suspects: BTreeSet::new(),
             accepted: None,
             earlier_accepts: BTreeMap::new(),
@@ -409,6 +416,8 @@ impl Group {
             } else {
                 next.verdict(self.outranked_at(peer), "a better view stays in reach");
             }
+            next.verdict(self.besides_until(peer), "another view counts no more");
+            next.verdict(self.deferred_at(peer), "a member has left for a better view");
         }
         next.deadline
     }

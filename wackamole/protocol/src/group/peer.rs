@@ -62,6 +62,10 @@ pub(crate) struct Peer {
     pub(crate) view: ViewId,
     /// When the peer last told its view.
     pub(crate) view_at: Option<Instant>,
+    /// The peer says that a member of another view is in contact with it.
+    pub(crate) beside: bool,
+    /// Since when it has said that it is in no view, and in contact with somebody in one.
+    pub(crate) defers_since: Option<Instant>,
     pub(crate) accepted: ViewId,
     /// The heartbeat interval that the peer uses.
     pub(crate) interval: Option<Duration>,
@@ -112,6 +116,8 @@ impl Peer {
             row: BTreeMap::new(),
             view: ViewId::NONE,
             view_at: None,
+            beside: false,
+            defers_since: None,
             accepted: ViewId::NONE,
             interval: None,
             frozen_at: None,
@@ -153,6 +159,8 @@ impl Peer {
         self.row.clear();
         self.introduced = false;
         self.view = ViewId::NONE;
+        self.beside = false;
+        self.defers_since = None;
         self.frozen_at = None;
         self.given_up = None;
         self.nudge_at = None;
@@ -305,12 +313,21 @@ impl Peer {
         }
     }
 
+    /// With whom it is in a view, of those whom it hears. Others it has yet to lose: who counts them takes a machine that has been left
+    /// alone for half of the view that it was in, and nobody may do without it (`regressions/alone-in-a-view-of-two`).
+    pub(crate) fn partners(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.row.iter().filter(|(_, entry)| entry.in_view && entry.heard).map(|(&id, _)| id)
+    }
+
     /// Takes over what a heartbeat says about everybody. Returns whether anything but times changed.
     pub(crate) fn handle_row(&mut self, heartbeat: &Heartbeat, now: Instant) -> bool {
         self.row_at = Some(now);
         self.introduced = true;
-        let mut changed = self.view != heartbeat.view;
+        let mut changed = self.view != heartbeat.view || self.beside != heartbeat.beside;
         self.view = heartbeat.view;
+        self.beside = heartbeat.beside;
+        let defers = self.beside && self.view == ViewId::NONE;
+        self.defers_since = defers.then(|| self.defers_since.unwrap_or(now));
         self.view_at = Some(now);
         self.accepted = self.accepted.max(heartbeat.accepted);
         self.interval = Some(Duration::from_micros(heartbeat.interval_us.into()));

@@ -132,6 +132,7 @@ impl Group {
         Heartbeat {
             view: self.view.as_ref().map_or(ViewId::NONE, |view| view.id),
             accepted: self.highest_accepted(),
+            beside: self.is_linked_beside(now),
             interval_us: micros(self.timing.heartbeat),
             echoes,
         }

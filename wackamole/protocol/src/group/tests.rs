@@ -1,5 +1,6 @@
 //! Two or three engines by hand: what a datagram or a message does to one of them.
 
+mod beside;
 mod lan;
 mod lease;
 mod leaving;
@@ -169,6 +170,7 @@ fn only_what_was_accepted_is_installed_and_only_once() {
             promise_us: 400_000,
             heard: vec![],
             primary: true,
+            beside: false,
             decision,
         };
         lan.tell(0, 1, install);
@@ -191,12 +193,15 @@ fn an_accept_or_an_install_of_another_ballot_does_not_count() {
         let other = ballot(epoch, 0);
         let (promise_us, state) = (400_000, vec![]);
         let (heard, record) = (vec![], None);
-        lan.tell(1, 0, GroupMessage::Accept { ballot: other, promise_us, heard, record, state });
+        let (ballot, beside) = (other, false);
+        let accept = GroupMessage::Accept { ballot, promise_us, heard, record, beside, state };
+        lan.tell(1, 0, accept);
         assert!(lan.groups[0].view().is_none());
         let members = keys(&lan, &[0, 1]);
         let (primary, decision, heard) = (true, vec![], vec![]);
         let view = other;
-        let install = GroupMessage::Install { view, members, promise_us, heard, primary, decision };
+        let install =
+            GroupMessage::Install { view, members, promise_us, heard, primary, beside, decision };
         lan.tell(0, 1, install);
         assert!(lan.groups[1].view().is_none());
     }
@@ -385,6 +390,7 @@ fn sealed(cluster: &str, key: u8, header: Header) -> Vec<u8> {
     let heartbeat = Heartbeat {
         view: ViewId::NONE,
         accepted: ViewId::NONE,
+        beside: false,
         interval_us: 100_000,
         echoes: vec![],
     };

@@ -18,6 +18,7 @@ impl Group {
         self.disputed = self.is_disputed();
         self.tell_suspects(now);
         self.doubt_own_view(now);
+        self.tell_beside(now);
         self.revisit_deferred(now);
         self.consider_proposal(now);
     }
@@ -118,6 +119,9 @@ impl Group {
         if self.is_outranked(now) {
             return Some("a better view is in reach that cannot take this node in");
         }
+        if self.is_left_for_another_view(now) {
+            return Some("the other members have let go of this view for a better one");
+        }
         // docs/protocol.md, "Letting go". A member that hears us and promises nothing is about to drop us. One that does
         // not hear us counts only if nobody else promises anything: of two that do not hear each other one stays.
         let timing = &self.timing;
@@ -160,10 +164,14 @@ impl Group {
         if self.votes.is_some() {
             return false; // of two views only one is primary
         }
+        let ours = |view: &InstalledView| {
+            let here = |id: &NodeId| *id == self.me || self.is_present(*id) && self.hears(*id);
+            view.members.keys().copied().filter(here).collect()
+        };
         let Some(view) = &self.view else { return false };
         self.peers.values().any(|peer| {
             self.outranked_at(peer).is_some_and(|at| now >= at)
-                && self.is_foreign_view_better(peer, view.members.keys().copied().collect())
+                && self.is_foreign_view_better(peer, ours(view))
         })
     }
 
@@ -173,15 +181,23 @@ impl Group {
         peer.two_way_since.map(|at| at.max(view.at) + self.timing.failure_timeout * 2)
     }
 
-    /// A node without a view helps to make no new one beside a view at least as large to which it is linked.
+    /// A node without a view helps to make no new one beside a view at least as large to which it is linked; and makes none of its
+    /// own beside one to which somebody defers with whom it is in contact.
     pub(super) fn would_rival_a_view(&self, members: &BTreeMap<NodeId, Incarnation>) -> bool {
+        let defers =
+            |peer: &Peer| peer.link_state == LinkState::TwoWay && peer.defers_since.is_some();
         self.view.is_none()
-            && self.peers.values().any(|peer| {
-                peer.link_state == LinkState::TwoWay
-                    && peer.view != ViewId::NONE
-                    && !members.contains_key(&peer.id)
-                    && peer.row.values().filter(|entry| entry.in_view).count() + 1 >= members.len()
-            })
+            && (members.len() == 1 && self.votes.is_none() && self.peers.values().any(defers)
+                || self.peers.values().any(|peer| {
+                    peer.link_state == LinkState::TwoWay
+                        && peer.view != ViewId::NONE
+                        && !members.contains_key(&peer.id)
+                        && peer.partners().count() + 1 >= members.len()
+                }))
+    }
+
+    fn hears(&self, id: NodeId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.link_state != LinkState::Silent)
     }
 
     /// Whether the peer is in a view without us that is larger than `ours`, or equally large and of lower ranks.
@@ -189,8 +205,7 @@ impl Group {
         if peer.view == ViewId::NONE || peer.row.get(&self.me).is_some_and(|e| e.in_view) {
             return false;
         }
-        let mut theirs: BTreeSet<NodeId> =
-            peer.row.iter().filter(|(_, entry)| entry.in_view).map(|(&id, _)| id).collect();
+        let mut theirs: BTreeSet<NodeId> = peer.partners().collect();
         theirs.insert(peer.id);
         let absent = |set: &BTreeSet<NodeId>| -> Vec<bool> {
             self.ranks.iter().map(|id| !set.contains(id)).collect()

@@ -45,6 +45,8 @@ pub struct Heartbeat {
     pub view: ViewId,
     /// The highest ballot accepted by this incarnation.
     pub accepted: ViewId,
+    /// The sender is in contact with somebody in another view, which should be one with its own and is not.
+    pub beside: bool,
     /// The current heartbeat interval in microseconds, so that peers can show a differing configuration.
     pub interval_us: u32,
     /// One entry for each peer that was heard within the failure timeout or is in the sender's view.

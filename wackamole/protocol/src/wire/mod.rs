@@ -14,7 +14,7 @@ pub use codec::{Codec, decode, encode};
 pub use replay::ReplayWindow;
 
 /// The version of the wire format. Another version is refused and counted.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// The longest datagram, in bytes of UDP payload: fits the smallest IPv6 path (RFC 8200 §5: 1280 bytes) without
 /// fragmentation, with room for a tunnel.

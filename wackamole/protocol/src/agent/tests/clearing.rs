@@ -371,3 +371,25 @@ fn what_somebody_takes_while_it_is_being_acquired_is_let_go_of() {
     told(&mut agent, 0);
     assert_eq!(agent.to_clear.1, BTreeMap::from([(vips[0], Wanted::default())]));
 }
+
+#[test]
+fn beside_another_view_nothing_is_taken_but_what_a_member_hands_over() {
+    for partition in [Partition::Component, Partition::Lan] {
+        let (mut agent, vips) = agent_under(partition, false);
+        agent.handle_beside(true);
+        // The first VIP is ours and nobody's, the second one has just been given to us by the third node.
+        install(&mut agent, 1, &[(Some(1), &[]), (Some(2), &[2]), (None, &[])]);
+        assert!(desires(&agent).is_empty(), "{partition:?}");
+        assert!(agent.to_clear.1.is_empty(), "{partition:?}: nor is it asked about");
+        update(&mut agent, 1, vips[1], 2, ME);
+        release_of(&mut agent, 2, vips[1], 1);
+        cleared(&mut agent, vips[1]);
+        assert_eq!(desires(&agent), BTreeSet::from([vips[1]]), "{partition:?}");
+
+        agent.handle_beside(false);
+        cleared(&mut agent, vips[0]);
+        assert_eq!(desires(&agent), BTreeSet::from([vips[0], vips[1]]), "{partition:?}");
+        agent.handle_beside(true);
+        assert_eq!(desires(&agent).len(), 2, "{partition:?}: what is here stays");
+    }
+}

@@ -60,6 +60,10 @@ pub(super) struct Lan {
     pub(super) views: Vec<(usize, ViewId, Vec<u8>)>,
     /// The leases when they were.
     pub(super) leases: Vec<Option<Instant>>,
+    /// Whether another view was told to be beside each of them.
+    pub(super) besides: Vec<bool>,
+    /// Whether one is told to be beside each node now.
+    pub(super) beside: Vec<bool>,
     /// Proposals of the engines themselves are lost.
     pub(super) keep_quiet: bool,
     wire: VecDeque<(usize, usize, Vec<u8>)>,
@@ -87,6 +91,8 @@ impl Lan {
             messages: Vec::new(),
             views: Vec::new(),
             leases: Vec::new(),
+            besides: Vec::new(),
+            beside: vec![false; nodes],
             keep_quiet: false,
             wire: VecDeque::new(),
         }
@@ -189,7 +195,9 @@ impl Lan {
             GroupOutput::View { view, decision, .. } => {
                 self.views.push((i, view, decision));
                 self.leases.push(self.groups[i].lease());
+                self.besides.push(self.beside[i]);
             }
+            GroupOutput::Beside(beside) => self.beside[i] = beside,
             GroupOutput::Save { ticket, .. } => self.groups[i].handle_saved(ticket, self.now),
             GroupOutput::Transmit { to: Destination::Group, .. }
             | GroupOutput::ViewLost { .. }

@@ -108,6 +108,7 @@ fn a_member_in_a_newer_view_without_us_ends_ours_at_once() {
     let heartbeat = Heartbeat {
         view: ballot(epoch, 1),
         accepted: ballot(epoch, 1),
+        beside: false,
         interval_us: 100_000,
         echoes: vec![],
     };

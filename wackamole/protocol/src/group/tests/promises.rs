@@ -101,7 +101,9 @@ fn only_a_view_with_its_proposer_settles_what_came_of_an_earlier_proposal() {
 
         let (view, members) = (ballot(epoch + 1, 0), keys(&lan, members));
         let (promise_us, heard, primary, decision) = (400_000, vec![], true, vec![]);
-        let install = GroupMessage::Install { view, members, promise_us, heard, primary, decision };
+        let beside = false;
+        let install =
+            GroupMessage::Install { view, members, promise_us, heard, primary, beside, decision };
         lan.tell(0, 2, install);
 
         assert_eq!(promises(&lan, 2, 1), if proposer_joins { 400_000 } else { 0 });
@@ -139,7 +141,9 @@ fn what_was_heard_after_an_accept_is_not_owed_by_it() {
     let members = keys(&lan, &[0, 1]);
     let (promise_us, heard) = (400_000, vec![(name(0), sequence)]);
     let (view, primary, decision) = (ballot(epoch, 0), true, vec![]);
-    let install = GroupMessage::Install { view, members, promise_us, heard, primary, decision };
+    let beside = false;
+    let install =
+        GroupMessage::Install { view, members, promise_us, heard, primary, beside, decision };
     lan.tell(0, 1, install);
 
     let owed = &lan.groups[1].view().expect("a view").owed_until;

@@ -71,6 +71,7 @@ fn the_format_is_the_documented_one() {
     let heartbeat = Heartbeat {
         view: ViewId { epoch: 7, coordinator: ALICE },
         accepted: ViewId { epoch: 8, coordinator: BOB },
+        beside: true,
         interval_us: 100_000,
         echoes: vec![PeerEcho { in_view: true, ..echo_of_bob() }, carol],
     };
@@ -79,19 +80,19 @@ fn the_format_is_the_documented_one() {
     check(
         NodeId::EVERYBODY,
         &Body::Heartbeat(heartbeat),
-        "776b0300e3935f518a94a85000c4e6888931e80700078a94a850088b96ac58a08d06020b0b0b0b0555667788\
-         4d83d4610000000c010000000200013547b03044e323f02bbc9079c5979840",
+        "776b0400e3935f518a94a85000c4e6888931e80700078a94a850088b96ac5801a08d06020b0b0b0b05556677\
+         884d83d4610000000c01000000020001aadf878dfea2a1734ad5b7a5b5376b0f",
     );
     check(
         BOB,
         &Body::Echo(echo_of_bob()),
-        "776b0300e3935f518a94a8508b96ac58c4e6888931e807010b0b0b0b05556677884d82d46105dcf742458db1\
-         f49dc50a00a1eb692e",
+        "776b0400e3935f518a94a8508b96ac58c4e6888931e807010b0b0b0b05556677884d82d461dd7b2d65677cc3\
+         d8c19058484028a2e2",
     );
     check(
         NodeId::EVERYBODY,
         &Body::Leave(Leave { incarnation: header(BOB).incarnation }),
-        "776b0300e3935f518a94a85000c4e6888931e80702c4e68889318e7db7ab5bb46957a78027606be6dc6d",
+        "776b0400e3935f518a94a85000c4e6888931e80702c4e6888931ecfd15e1681d6a5c55b9bba4f35866e9",
     );
     check(
         BOB,
@@ -102,8 +103,8 @@ fn the_format_is_the_documented_one() {
             last: true,
             bytes: b"hello".to_vec(),
         }),
-        "776b0300e3935f518a94a8508b96ac58c4e6888931e8070388ef99ab5502ac02010568656c6c6f58ebd669a7\
-         450fd7ee633f603f4c4a7c",
+        "776b0400e3935f518a94a8508b96ac58c4e6888931e8070388ef99ab5502ac02010568656c6c6fff229b6c7a\
+         08f2351976cc60464bbf54",
     );
     check(
         BOB,
@@ -113,8 +114,8 @@ fn the_format_is_the_documented_one() {
             next: 300,
             ahead: 1 << 63 | 0b101,
         }),
-        "776b0300e3935f518a94a8508b96ac58c4e6888931e8070488ef99ab5502ac0285808080808080808001272a\
-         3712b59fbb124d93667adad8d35f",
+        "776b0400e3935f518a94a8508b96ac58c4e6888931e8070488ef99ab5502ac02858080808080808080013e5c\
+         11bbc23588606fdf3ae3aa769f5b",
     );
 }
 
@@ -188,7 +189,13 @@ fn more_echoes_than_a_cluster_has_peers_are_malformed() {
         let none = ViewId::NONE;
         let echo = PeerEcho { incarnation: Incarnation(0), promise_us: 0, ..echo_of_bob() };
         let echoes = vec![echo; echoes];
-        Body::Heartbeat(Heartbeat { view: none, accepted: none, interval_us: 1, echoes })
+        Body::Heartbeat(Heartbeat {
+            view: none,
+            accepted: none,
+            beside: false,
+            interval_us: 1,
+            echoes,
+        })
     };
     let content =
         |echoes| postcard::to_allocvec(&(header(NodeId::EVERYBODY), heartbeat(echoes))).unwrap();
@@ -215,6 +222,7 @@ fn a_heartbeat_to_48_peers_fits_into_one_datagram() {
     let body = Body::Heartbeat(Heartbeat {
         view,
         accepted: view,
+        beside: true,
         interval_us: u32::MAX,
         echoes: vec![echo; ECHOES_MAX],
     });
@@ -295,11 +303,10 @@ fn any_view() -> impl Strategy<Value = ViewId> {
 }
 
 fn any_body() -> impl Strategy<Value = Body> {
-    let heartbeat = (any_view(), any_view(), any::<u32>(), vec(any_echo(), 0..30)).prop_map(
-        |(view, accepted, interval_us, echoes)| {
-            Body::Heartbeat(Heartbeat { view, accepted, interval_us, echoes })
-        },
-    );
+    let heartbeat = (any_view(), any_view(), any::<bool>(), any::<u32>(), vec(any_echo(), 0..30))
+        .prop_map(|(view, accepted, beside, interval_us, echoes)| {
+            Body::Heartbeat(Heartbeat { view, accepted, beside, interval_us, echoes })
+        });
     let fragment = (
         any_incarnation(),
         any_number(),
