@@ -63,7 +63,9 @@ impl Uneven {
         let lately = |node: usize| {
             self.until[node].is_some_and(|until| began <= until.saturating_add(glance.bounds.merge))
         };
-        if !over || !(glance.attends(x) && glance.attends(y)) || !(lately(x) || lately(y)) {
+        let attended = glance.attends(x) && glance.attends(y);
+        let excused = over && attended && (lately(x) || lately(y));
+        if !excused {
             return verdict;
         }
         Verdict {
