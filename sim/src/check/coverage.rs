@@ -150,7 +150,7 @@ impl Check for Coverage {
                 + glance.scenario.timing.failure_timeout
                     * 2
                     * uneven.min(glance.scenario.nodes.len()) as u32;
-            let somebody_is_away = members().count() < component.len();
+            let somebody_is_away = members().count() < component.len() || uneven > 0;
             let inquiry = if somebody_is_away { glance.bounds.inquiry } else { Duration::ZERO };
             let disputed =
                 (0..component.len()).any(|other| component[other] != root && glance.attends(other));

@@ -9,6 +9,7 @@ use crate::wire;
 use crate::wire::message::{Body, Header, Heartbeat, PeerEcho};
 
 use super::message::GroupMessage;
+use super::peer::RowEntry;
 use super::{Group, GroupOutput};
 
 impl Group {
@@ -125,6 +126,16 @@ impl Group {
         }
         // Of nodes that only the sender knows nothing is remembered longer than it speaks of them.
         peer.row.retain(|id, entry| entry.heard || entry.in_view || self.ranks.contains(id));
+        // Whom a heartbeat does not name its sender does not hear. After a silence nothing else would say so, and a view with both be
+        // proposed for ever (`regressions/back-and-deaf-to-one`).
+        if peer.row.len() + 1 < self.ranks.len() {
+            let unnamed = self.ranks.iter().filter(|id| **id != from);
+            for &id in unnamed {
+                let denial = RowEntry { heard: false, in_view: false, since: now };
+                peer.row.entry(id).or_insert(denial);
+            }
+            self.dirty = true;
+        }
         // Whoever has been told that somebody shall be dropped for its sake, and is in a later view, goes on without us: what it
         // had proposed may have been waiting since before a stop.
         let moved_on = |ballot: ViewId| ballot.coordinator == from && ballot < heartbeat.view;

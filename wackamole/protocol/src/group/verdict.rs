@@ -207,10 +207,7 @@ impl Group {
         }
         let mut theirs: BTreeSet<NodeId> = peer.partners().collect();
         theirs.insert(peer.id);
-        let absent = |set: &BTreeSet<NodeId>| -> Vec<bool> {
-            self.ranks.iter().map(|id| !set.contains(id)).collect()
-        };
-        theirs.len() > ours.len() || theirs.len() == ours.len() && absent(&theirs) < absent(&ours)
+        self.is_better(&theirs, &ours)
     }
 
     /// A member that says, well after the install, that it is in another view or in none: it has let go.
@@ -353,7 +350,8 @@ impl Group {
         })
     }
 
-    /// The proposal would take live members away from a view that is at least as large: they would refuse.
+    /// The proposal would take live members away from a view that is at least as large, or that can grow to a better one: they would
+    /// refuse.
     fn would_rob_a_view(&self, target: &BTreeMap<NodeId, Incarnation>) -> bool {
         self.peers.values().any(|peer| {
             target.contains_key(&peer.id)
@@ -361,12 +359,42 @@ impl Group {
                 && self.view.as_ref().is_none_or(|view| view.id != peer.view)
                 && {
                     let members = peer.row.values().filter(|entry| entry.in_view).count() + 1;
-                    let left_out = peer.row.iter().any(|(id, entry)| {
-                        entry.in_view && entry.heard && *id != self.me && !target.contains_key(id)
-                    });
-                    left_out && target.len() <= members
+                    let left_out: Vec<NodeId> = peer
+                        .partners()
+                        .filter(|id| *id != self.me && !target.contains_key(id))
+                        .collect();
+                    !left_out.is_empty()
+                        && (target.len() <= members || self.can_outgrow(peer, &left_out, target))
                 }
         })
+    }
+
+    /// Whether the view of this peer, with those whom it would lose to us, is better than `target` if it takes in all of that who hear
+    /// them. Two sets that are about equally good would displace each other's proposals again and again, and nobody be in a view for long
+    /// (`regressions/two-sets-of-four`).
+    fn can_outgrow(
+        &self,
+        peer: &Peer,
+        left_out: &[NodeId],
+        target: &BTreeMap<NodeId, Incarnation>,
+    ) -> bool {
+        let hears_them = |id: &&NodeId| {
+            self.peers.get(id).is_some_and(|other| {
+                left_out.iter().all(|id| other.row.get(id).is_some_and(|entry| entry.heard))
+            })
+        };
+        let joins = target.keys().filter(hears_them).copied();
+        let mut grown: BTreeSet<NodeId> = peer.partners().chain([peer.id]).chain(joins).collect();
+        grown.remove(&self.me);
+        self.is_better(&grown, &target.keys().copied().collect())
+    }
+
+    /// Larger, or as large and of lower ranks.
+    fn is_better(&self, one: &BTreeSet<NodeId>, other: &BTreeSet<NodeId>) -> bool {
+        let absent = |set: &BTreeSet<NodeId>| -> Vec<bool> {
+            self.ranks.iter().map(|id| !set.contains(id)).collect()
+        };
+        one.len() > other.len() || one.len() == other.len() && absent(one) < absent(other)
     }
 
     /// A node that only hears others, and is heard by nobody, must not take everything: whoever it hears is alive and
