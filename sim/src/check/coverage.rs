@@ -36,7 +36,8 @@ pub struct Coverage {
     /// By component (the lowest node in it) and VIP: without a holder since then.
     gaps: Vec<Option<Gap>>,
     primary: Primary,
-    look_again: bool,
+    /// When the first gap that has not been told of is too long, should nothing change until then.
+    overdue_at: Option<Duration>,
     /// By VIP: when its addresses were deleted by hand. They are put back more and more slowly.
     deleted: Vec<Vec<Duration>>,
     /// It was told that a component serves which the witness has vetoed.
@@ -56,7 +57,7 @@ impl Coverage {
             vips,
             gaps: vec![None; nodes * vips],
             primary: Primary::default(),
-            look_again: false,
+            overdue_at: None,
             deleted: vec![Vec::new(); vips],
             told_of_veto: false,
         }
@@ -103,10 +104,11 @@ impl Check for Coverage {
             }
         }
         let now_and_then = millis(glance.now).is_multiple_of(millis(pace(glance)));
-        if !glance.changed && !self.look_again && !now_and_then {
+        let overdue = self.overdue_at.is_some_and(|at| at <= glance.now);
+        if !glance.changed && !overdue && !now_and_then {
             return;
         }
-        self.look_again = false;
+        self.overdue_at = None;
         let put_back: Vec<Duration> =
             (0..self.vips).map(|vip| self.put_back_within(vip, glance.now)).collect();
         let component = glance.connectivity.components();
@@ -170,11 +172,15 @@ impl Check for Coverage {
                     *cell = None;
                     continue;
                 }
-                self.look_again = true;
                 let gap = cell.get_or_insert(Gap { since: glance.now, told: false });
                 let put_back = put_back[vip];
-                let overdue = glance.now > gap.since + glance.bounds.handover + inquiry + put_back;
-                if overdue && glance.calm_for() > settling + put_back && !gap.told {
+                let overdue_at = (gap.since + glance.bounds.handover + inquiry + put_back)
+                    .max(glance.calm_since() + settling + put_back)
+                    + TICK;
+                if glance.now < overdue_at {
+                    let first = self.overdue_at.unwrap_or(overdue_at);
+                    self.overdue_at = Some(first.min(overdue_at));
+                } else if !gap.told {
                     gap.told = true;
                     let names: Vec<_> = members().map(|node| glance.node(node)).collect();
                     let text = format!(
@@ -192,12 +198,9 @@ impl Check for Coverage {
     }
 
     fn next_look(&self, glance: &Glance<'_>) -> Option<Duration> {
-        if self.look_again {
-            return Some(glance.now + TICK);
-        }
         let pace = pace(glance);
         let periods = millis(glance.now) / millis(pace) + 1;
-        Some(pace * periods as u32)
+        Some(self.overdue_at.into_iter().fold(pace * periods as u32, Duration::min))
     }
 }
 
