@@ -51,7 +51,10 @@ pub fn uneven(glance: &Glance<'_>) -> Option<String> {
         }
         // Where not everybody hears everybody, no view can contain all.
         let links = &glance.segment.links;
-        let whole = members.iter().all(|&a| members.iter().all(|&b| links.two_way(a, b)));
+        let attend: Vec<usize> = (0..component.len())
+            .filter(|&node| component[node] == root && glance.attends(node))
+            .collect();
+        let whole = attend.iter().all(|&a| attend.iter().all(|&b| links.two_way(a, b)));
         if whole { uneven_pair(&members, glance) } else { None }
     })
 }

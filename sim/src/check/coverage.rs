@@ -17,7 +17,6 @@ use wackamole_protocol::time::Duration;
 
 use super::primary::Primary;
 use super::{Check, Findings, Glance};
-use crate::engine::TICK;
 use crate::journal::{KernelChange, What};
 
 /// Nodes mature by themselves: that makes no change.
@@ -26,6 +25,9 @@ const NOW_AND_THEN: Duration = Duration::from_millis(100);
 const AT_REST: Duration = Duration::from_secs(1);
 /// Nothing excuses one any more either.
 const AT_PEACE: Duration = Duration::from_secs(10);
+
+/// The bounds are no whole ticks.
+const INSTANT: Duration = Duration::from_nanos(1);
 
 /// Held for so long, an address that is deleted is put back as fast as the first time.
 const STABLE: Duration = Duration::from_secs(60);
@@ -36,7 +38,7 @@ pub struct Coverage {
     /// By component (the lowest node in it) and VIP: without a holder since then.
     gaps: Vec<Option<Gap>>,
     primary: Primary,
-    /// When the first gap that has not been told of is too long, should nothing change until then.
+    /// When the first gap that has not been told of will be too long, should nothing change until then.
     overdue_at: Option<Duration>,
     /// By VIP: when its addresses were deleted by hand. They are put back more and more slowly.
     deleted: Vec<Vec<Duration>>,
@@ -176,7 +178,7 @@ impl Check for Coverage {
                 let put_back = put_back[vip];
                 let overdue_at = (gap.since + glance.bounds.handover + inquiry + put_back)
                     .max(glance.calm_since() + settling + put_back)
-                    + TICK;
+                    + INSTANT;
                 if glance.now < overdue_at {
                     let first = self.overdue_at.unwrap_or(overdue_at);
                     self.overdue_at = Some(first.min(overdue_at));

@@ -47,7 +47,12 @@ impl Group {
             let candidates: Vec<NodeId> = self.ranks.iter().copied().filter(wider).collect();
             let widest = self.best_of(&candidates, now);
             let asked = newcomers.len();
-            newcomers.retain(|id| !self.refuses_still(*id, &widest, now));
+            newcomers.retain(|id| {
+                !self.refuses_still(*id, &widest, now)
+                    // A view that may hold nothing is no reason to wait for one of its members: whoever is, or can be, primary
+                    // goes on without it (`scenarios/365-the-primary-hears-one-of-a-larger-view.toml`).
+                    && (self.votes.is_none() || !self.keeps_to_its_view(*id, &widest))
+            });
             if newcomers.len() == asked {
                 best = widest;
                 break;

@@ -371,9 +371,16 @@ impl Group {
 
     /// The view at hand is not primary, and by what is known now it could be.
     pub(super) fn could_be_primary(&self, view: &InstalledView) -> bool {
-        let Some(votes) = self.votes.as_ref().filter(|_| !view.primary) else { return false };
-        let ids: BTreeSet<NodeId> = view.members.keys().copied().collect();
-        vote::may_propose(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
+        self.votes.is_some()
+            && !view.primary
+            && self.could_decide(&view.members.keys().copied().collect())
+    }
+
+    /// By what is known now these could be a primary view; where the policy knows of none anybody could.
+    pub(super) fn could_decide(&self, ids: &BTreeSet<NodeId>) -> bool {
+        self.votes
+            .as_ref()
+            .is_none_or(|v| vote::may_propose(&v.claim(ids, self.me), ids, &v.rules).is_ok())
     }
 
     /// A proposal by somebody who does not know what it would take to be primary (a blank disk, or one from long ago) would end the primary
@@ -382,9 +389,9 @@ impl Group {
         &self,
         members: &BTreeMap<NodeId, Incarnation>,
     ) -> bool {
-        let (Some(votes), Some(view)) = (&self.votes, &self.view) else { return false };
-        let ids: BTreeSet<NodeId> = members.keys().copied().collect();
-        view.primary && vote::may_propose(&votes.claim(&ids, self.me), &ids, &votes.rules).is_ok()
+        self.votes.is_some()
+            && self.view.as_ref().is_some_and(|view| view.primary)
+            && self.could_decide(&members.keys().copied().collect())
     }
 
     /// A primary view as one that could be succeeded.

@@ -181,8 +181,8 @@ impl Group {
         peer.two_way_since.map(|at| at.max(view.at) + self.timing.failure_timeout * 2)
     }
 
-    /// A node without a view helps to make no new one beside a view at least as large to which it is linked; and makes none of its
-    /// own beside one to which somebody defers with whom it is in contact.
+    /// A node without a view helps to make no new one beside a view at least as large to which it is linked, unless that one may hold
+    /// nothing; and makes none of its own beside one to which somebody defers with whom it is in contact.
     pub(super) fn would_rival_a_view(&self, members: &BTreeMap<NodeId, Incarnation>) -> bool {
         let defers =
             |peer: &Peer| peer.link_state == LinkState::TwoWay && peer.defers_since.is_some();
@@ -193,6 +193,7 @@ impl Group {
                         && peer.view != ViewId::NONE
                         && !members.contains_key(&peer.id)
                         && peer.partners().count() + 1 >= members.len()
+                        && !self.alone_may_decide(members, &whole_view_of(peer))
                 }))
     }
 
@@ -205,9 +206,7 @@ impl Group {
         if peer.view == ViewId::NONE || peer.row.get(&self.me).is_some_and(|e| e.in_view) {
             return false;
         }
-        let mut theirs: BTreeSet<NodeId> = peer.partners().collect();
-        theirs.insert(peer.id);
-        self.is_better(&theirs, &ours)
+        self.is_better(&whole_view_of(peer), &ours)
     }
 
     /// A member that says, well after the install, that it is in another view or in none: it has let go.
@@ -353,40 +352,49 @@ impl Group {
     /// The proposal would take live members away from a view that is at least as large, or that can grow to a better one: they would
     /// refuse.
     fn would_rob_a_view(&self, target: &BTreeMap<NodeId, Incarnation>) -> bool {
-        self.peers.values().any(|peer| {
-            target.contains_key(&peer.id)
-                && peer.view != ViewId::NONE
-                && self.view.as_ref().is_none_or(|view| view.id != peer.view)
-                && {
-                    let members = peer.row.values().filter(|entry| entry.in_view).count() + 1;
-                    let left_out: Vec<NodeId> = peer
-                        .partners()
-                        .filter(|id| *id != self.me && !target.contains_key(id))
-                        .collect();
-                    !left_out.is_empty()
-                        && (target.len() <= members || self.can_outgrow(peer, &left_out, target))
-                }
-        })
+        let target: BTreeSet<NodeId> = target.keys().copied().collect();
+        target.iter().any(|id| self.keeps_to_its_view(*id, &target))
+    }
+
+    /// Whether this peer is in a view that is not ours and would refuse to leave it for `target`, because somebody would be left out and
+    /// that view is at least as large, or can grow to a better one.
+    pub(super) fn keeps_to_its_view(&self, id: NodeId, target: &BTreeSet<NodeId>) -> bool {
+        let Some(peer) = self.peers.get(&id).filter(|peer| peer.view != ViewId::NONE) else {
+            return false;
+        };
+        if self.view.as_ref().is_some_and(|view| view.id == peer.view) {
+            return false;
+        }
+        let members = peer.row.values().filter(|entry| entry.in_view).count() + 1;
+        let left_out: Vec<NodeId> =
+            peer.partners().filter(|id| *id != self.me && !target.contains(id)).collect();
+        !left_out.is_empty()
+            && (target.len() <= members || self.can_outgrow(peer, &left_out, target))
     }
 
     /// Whether the view of this peer, with those whom it would lose to us, is better than `target` if it takes in all of that who hear
     /// them. Two sets that are about equally good would displace each other's proposals again and again, and nobody be in a view for long
     /// (`regressions/two-sets-of-four`).
-    fn can_outgrow(
-        &self,
-        peer: &Peer,
-        left_out: &[NodeId],
-        target: &BTreeMap<NodeId, Incarnation>,
-    ) -> bool {
+    fn can_outgrow(&self, peer: &Peer, left_out: &[NodeId], target: &BTreeSet<NodeId>) -> bool {
         let hears_them = |id: &&NodeId| {
             self.peers.get(id).is_some_and(|other| {
                 left_out.iter().all(|id| other.row.get(id).is_some_and(|entry| entry.heard))
             })
         };
-        let joins = target.keys().filter(hears_them).copied();
-        let mut grown: BTreeSet<NodeId> = peer.partners().chain([peer.id]).chain(joins).collect();
+        let joins = target.iter().filter(hears_them).copied();
+        let mut grown: BTreeSet<NodeId> = whole_view_of(peer).into_iter().chain(joins).collect();
         grown.remove(&self.me);
-        self.is_better(&grown, &target.keys().copied().collect())
+        self.is_better(&grown, target)
+    }
+
+    /// By what is known here `members` could be a primary view, and `others` could not. Where that is wrong a vote is refused, and with
+    /// the refusal comes what was not known.
+    fn alone_may_decide(
+        &self,
+        members: &BTreeMap<NodeId, Incarnation>,
+        others: &BTreeSet<NodeId>,
+    ) -> bool {
+        self.could_decide(&members.keys().copied().collect()) && !self.could_decide(others)
     }
 
     /// Larger, or as large and of lower ranks.
@@ -443,4 +451,9 @@ impl Group {
         let met_at = self.peers.values().filter_map(|peer| peer.two_way_since).max();
         met_at.map_or(wanted_since, |at| at.max(wanted_since)) + self.timing.heartbeat
     }
+}
+
+/// Everybody who is in the view that this peer says it is in.
+fn whole_view_of(peer: &Peer) -> BTreeSet<NodeId> {
+    peer.partners().chain([peer.id]).collect()
 }
