@@ -282,6 +282,7 @@ pub(super) const LOSSES: &[&str] = &[
     "an operator has forced this node to be the primary view",
     "a member is in a newer view without this node",
     "a better view is in reach that cannot take this node in",
+    "the other members have let go of this view for a better one",
     "the members that are heard promise this node nothing any more",
     "a node in another view is heard that does not hear this one",
 ];
