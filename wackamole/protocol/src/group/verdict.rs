@@ -192,9 +192,24 @@ impl Group {
                     peer.link_state == LinkState::TwoWay
                         && peer.view != ViewId::NONE
                         && !members.contains_key(&peer.id)
-                        && peer.partners().count() + 1 >= members.len()
+                        && self.still_with(peer) >= members.len()
                         && !self.alone_may_decide(members, &whole_view_of(peer))
                 }))
+    }
+
+    /// How many are in the view of this peer, as far as is known: not we, who are in none, nor anybody who has said since that it is in
+    /// another one or in none. Two such views would each look as large as what is proposed, and nobody go on
+    /// (`regressions/between-two-that-are-left`).
+    fn still_with(&self, peer: &Peer) -> usize {
+        let has_gone = |id: &NodeId| {
+            self.peers.get(id).is_some_and(|other| {
+                let since = peer.view_at.map(|at| at + self.timing.heartbeat / 2);
+                other.view != peer.view
+                    && other.link_state != LinkState::Silent
+                    && other.row_at > since
+            })
+        };
+        peer.partners().filter(|id| *id != self.me && !has_gone(id)).count() + 1
     }
 
     fn hears(&self, id: NodeId) -> bool {
@@ -406,9 +421,13 @@ impl Group {
     }
 
     /// A node that only hears others, and is heard by nobody, must not take everything: whoever it hears is alive and
-    /// serves without it.
+    /// serves without it; unless by the votes nobody can without it (`scenarios/366-deaf-to-the-one-that-decides.toml`).
     fn must_defer_to_one_way_peer(&self, target: &BTreeMap<NodeId, Incarnation>) -> bool {
-        target.len() == 1 && self.peers.values().any(|peer| peer.link_state == LinkState::OneWay)
+        target.len() == 1
+            && self.peers.values().any(|peer| {
+                peer.link_state == LinkState::OneWay
+                    && !self.alone_may_decide(target, &whole_view_of(peer))
+            })
     }
 
     /// A larger view waits a moment for those who are about to be in it, so that two halves meet in one step, and a
